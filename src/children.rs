@@ -1,0 +1,223 @@
+//! The daemon's children: this binary again, each the leader of a process group, with a job on stdin, one pipe for
+//! events and words, and a deadline. Knows how to run and end one, not what for.
+
+use std::io::{self, PipeReader, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
+use std::process::{self, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use miniserde::Serialize;
+
+use crate::error::{At, Result};
+use crate::job::{self, Event, What};
+use crate::log;
+use crate::sys;
+
+/// After TERM a child has this long to end its script and itself; then its group gets KILL.
+const KILL_AFTER: Duration = Duration::from_secs(5);
+/// No event is longer; a child that sends such a line is broken.
+const LINE_LIMIT: usize = 8 << 20;
+
+/// How long a child may live, and how long it may be silent.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    pub whole: Duration,
+    pub silent: Option<Duration>,
+}
+
+/// The program that children run: this very file, even after another one took its name.
+pub struct OwnProgram {
+    path: PathBuf,
+    identity: Option<(u64, u64)>,
+}
+
+impl OwnProgram {
+    pub fn find() -> Result<Self> {
+        let path = std::env::current_exe().at("find", "the program's own file")?;
+        let identity = identity(&path);
+        Ok(Self { path, identity })
+    }
+
+    fn path(&self) -> PathBuf {
+        if cfg!(target_os = "linux") && identity(&self.path) != self.identity {
+            return PathBuf::from("/proc/self/exe");
+        }
+        self.path.clone()
+    }
+}
+
+fn identity(path: &PathBuf) -> Option<(u64, u64)> {
+    let meta = std::fs::metadata(path).ok()?;
+    Some((meta.dev(), meta.ino()))
+}
+
+pub struct Child {
+    process: process::Child,
+    pipe: PipeReader,
+    buffer: Vec<u8>,
+    /// The last line that was no event: a panic, a refusal of the loader.
+    words: String,
+    patience: Patience,
+    pub started: Instant,
+    last_sign: Instant,
+    kill_at: Option<Instant>,
+    overdue: Option<String>,
+    /// Must be let finish: its agent is between two versions.
+    pub critical: bool,
+}
+
+impl Child {
+    pub fn spawn(
+        program: &OwnProgram,
+        role: &str,
+        job: &impl Serialize,
+        patience: Patience,
+    ) -> Result<Self> {
+        let stdin = job::to_stdin(job).at("hand over", "a job")?;
+        let (pipe, writer) = io::pipe().at("create", "a pipe")?;
+        sys::set_nonblocking(pipe.as_raw_fd()).at("prepare", "a pipe")?;
+        let process = Command::new(program.path())
+            .arg0("ops-updater")
+            .arg(role)
+            .stdin(Stdio::from(stdin))
+            .stdout(writer.try_clone().at("share", "a pipe")?)
+            .stderr(writer)
+            // With it set, minreq would start a thread for every request.
+            .env_remove("MINREQ_TIMEOUT")
+            .process_group(0)
+            .spawn()
+            .at("run", role)?;
+        let now = Instant::now();
+        Ok(Self {
+            process,
+            pipe,
+            buffer: Vec::new(),
+            words: String::new(),
+            patience,
+            started: now,
+            last_sign: now,
+            kill_at: None,
+            overdue: None,
+            critical: false,
+        })
+    }
+
+    pub fn fd(&self) -> RawFd {
+        self.pipe.as_raw_fd()
+    }
+
+    /// The events that have come; other lines go to the log.
+    pub fn pump(&mut self) -> Vec<Event> {
+        let mut chunk = [0; 4096];
+        while let Ok(got) = self.pipe.read(&mut chunk) {
+            if got == 0 {
+                break;
+            }
+            self.buffer.extend_from_slice(&chunk[..got]);
+            if self.buffer.len() > LINE_LIMIT {
+                self.buffer.clear();
+                self.end("it sent a line without end".to_owned());
+            }
+        }
+        let mut events = Vec::new();
+        while let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.buffer.drain(..=end).collect();
+            events.extend(self.line(String::from_utf8_lossy(&line).trim_end()));
+        }
+        if !events.is_empty() {
+            self.last_sign = Instant::now();
+        }
+        if self.buffer.is_empty() {
+            self.buffer.shrink_to(4096);
+        }
+        events
+    }
+
+    fn line(&mut self, line: &str) -> Option<Event> {
+        let event = Event::parse(line);
+        match &event {
+            Some(event) => self.critical |= event.what == What::Critical,
+            None => {
+                self.words = log::brief(line, 300);
+                // A child's own log line comes stamped; it is passed on as it is.
+                let stamped = line.get(19..21) == Some("Z ");
+                if stamped {
+                    let _ = writeln!(io::stderr(), "{}", log::printable(line));
+                } else if !line.is_empty() {
+                    log::debug(format_args!("a child says: {line}"));
+                }
+            }
+        }
+        event
+    }
+
+    /// None while it lives; then why it ended, if not by itself with success.
+    pub fn ended(&mut self) -> Option<Option<String>> {
+        let status = match self.process.try_wait() {
+            Ok(None) => return None,
+            Ok(Some(status)) => status,
+            Err(error) => return Some(Some(error.to_string())),
+        };
+        if status.success() {
+            return Some(None);
+        }
+        let mut why = match (&self.overdue, status.signal()) {
+            (Some(overdue), _) => overdue.clone(),
+            (None, Some(libc::SIGABRT)) if self.words.contains("memory allocation") => {
+                "it needed more memory than any honest answer or archive does".to_owned()
+            }
+            (None, Some(libc::SIGALRM)) => "it made no progress".to_owned(),
+            (None, Some(signal)) => format!("ended by signal {signal}"),
+            (None, None) => format!("ended with code {}", status.code().unwrap_or(-1)),
+        };
+        if !self.words.is_empty() && self.overdue.is_none() {
+            why = format!("{why}: {}", self.words);
+        }
+        Some(Some(why))
+    }
+
+    /// Asks it to end itself and its script; told why, if it was not us who wanted so.
+    pub fn end(&mut self, why: String) {
+        if self.kill_at.is_none() {
+            self.overdue = Some(why);
+            self.kill_at = Some(Instant::now() + KILL_AFTER);
+            sys::signal_group(self.process.id(), libc::SIGTERM);
+        }
+    }
+
+    pub fn kill(&mut self) {
+        sys::signal_group(self.process.id(), libc::SIGKILL);
+        // Killed is as good as gone; waiting here reaps it.
+        let _ = self.process.wait();
+    }
+
+    /// The moment at which `keep_deadline` has something to do.
+    pub fn deadline(&self) -> Instant {
+        let whole = self.started + self.patience.whole;
+        let silent = self.patience.silent.map(|silent| self.last_sign + silent);
+        self.kill_at
+            .unwrap_or(silent.map_or(whole, |silent| whole.min(silent)))
+    }
+
+    pub fn keep_deadline(&mut self, now: Instant) {
+        if now < self.deadline() {
+            return;
+        }
+        if self.kill_at.is_some() {
+            sys::signal_group(self.process.id(), libc::SIGKILL);
+            // Not again at once, should even KILL take its time.
+            self.kill_at = Some(now + KILL_AFTER);
+            return;
+        }
+        let why = if now >= self.started + self.patience.whole {
+            format!("not done within {} s", self.patience.whole.as_secs())
+        } else {
+            let silent = self.patience.silent.unwrap_or_default();
+            format!("no progress for {} s", silent.as_secs())
+        };
+        self.end(why);
+    }
+}

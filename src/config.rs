@@ -1,0 +1,298 @@
+//! cfg.json: the text as written → checked settings. An error is one line that names file, key and what is wanted;
+//! keys that nobody knows are warned of, for a typo must not pass in silence.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use miniserde::json::{self, Number, Object, Value};
+
+use crate::disk;
+use crate::error::{At, Error, Result};
+use crate::json::{kind, syntax_error};
+use crate::log::{Level, printable};
+use crate::model::is_url;
+
+const FILE_LIMIT: u64 = 1 << 20;
+const INTERVAL_DEFAULT: u64 = 300;
+const INTERVAL_LONGEST: u64 = 86_400;
+
+/// The settings in force.
+#[derive(Debug)]
+pub struct Config {
+    pub log_level: Level,
+    /// Empty: the system's.
+    pub hostname: String,
+    /// Empty: the address toward the server.
+    pub ip: String,
+    /// As written.
+    pub server: String,
+    /// Where heartbeats go.
+    pub url: String,
+    pub interval: Duration,
+    /// What is odd but no reason to stop.
+    pub warnings: Vec<String>,
+}
+
+/// The file, and the directory it is in: there are `var/` and `desired_agent.json`.
+pub struct Source {
+    pub file: PathBuf,
+    pub own_dir: PathBuf,
+}
+
+impl Source {
+    pub fn new(file: &Path) -> Result<Self> {
+        let file = std::path::absolute(file).at("find", file.display())?;
+        let own_dir = file.parent().unwrap_or(Path::new("/")).to_owned();
+        Ok(Self { file, own_dir })
+    }
+
+    pub fn load(&self) -> Result<Config> {
+        let text = disk::read_small(&self.file, FILE_LIMIT).at("read", self.file.display())?;
+        parse(&text).map_err(|cause| Error::new("use", self.file.display(), cause))
+    }
+}
+
+fn parse(text: &str) -> std::result::Result<Config, String> {
+    // Editors of another world begin a file with a mark that is no JSON.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let value: Value = json::from_str(text).map_err(|_| {
+        syntax_error(text).unwrap_or_else(|| "a number in it is out of range".into())
+    })?;
+    let Value::Object(object) = value else {
+        return Err(format!("it is {}, wanted an object: {{…}}", kind(&value)));
+    };
+    let mut config = checked(&object)?;
+    config.warnings = unknown_keys(&object);
+    Ok(config)
+}
+
+fn checked(object: &Object) -> std::result::Result<Config, String> {
+    let server = text(object, "server", "host:port of the ops-meta server")?;
+    Ok(Config {
+        log_level: log_level(object)?,
+        hostname: text(object, "hostname", "a host name, or empty for the system's")?,
+        ip: text(
+            object,
+            "ip",
+            "an IP address, or empty for the one toward the server",
+        )?,
+        url: heartbeat_url(&server)?,
+        server,
+        interval: interval(object)?,
+        warnings: Vec::new(),
+    })
+}
+
+fn text(object: &Object, key: &str, wanted: &str) -> std::result::Result<String, String> {
+    match object.get(key) {
+        None | Some(Value::Null) => Ok(String::new()),
+        Some(Value::String(text)) if !text.chars().any(char::is_control) => {
+            Ok(text.trim().to_owned())
+        }
+        Some(Value::String(_)) => Err(format!("{key} holds control characters, wanted {wanted}")),
+        Some(other) => Err(format!(
+            "{key} is {}, wanted a string: {wanted}",
+            kind(other)
+        )),
+    }
+}
+
+fn log_level(object: &Object) -> std::result::Result<Level, String> {
+    let name = text(object, "log_level", "debug, info, warn or error")?;
+    let level = match name.as_str() {
+        "" => Level::Info,
+        name => Level::parse(name)
+            .ok_or_else(|| format!("log_level is {name:?}, wanted debug, info, warn or error"))?,
+    };
+    match object.get("debug") {
+        Some(Value::Bool(true)) => Ok(Level::Debug),
+        None | Some(Value::Null | Value::Bool(false)) => Ok(level),
+        Some(other) => Err(format!("debug is {}, wanted true or false", kind(other))),
+    }
+}
+
+fn interval(object: &Object) -> std::result::Result<Duration, String> {
+    let wanted = "wanted whole seconds from 1 to 86400";
+    let seconds = match object.get("interval") {
+        None | Some(Value::Null) => INTERVAL_DEFAULT,
+        Some(Value::Number(Number::U64(seconds))) => *seconds,
+        Some(Value::Number(number)) => return Err(format!("interval is {number}, {wanted}")),
+        Some(other) => return Err(format!("interval is {}, {wanted}", kind(other))),
+    };
+    if (1..=INTERVAL_LONGEST).contains(&seconds) {
+        Ok(Duration::from_secs(seconds))
+    } else {
+        Err(format!("interval is {seconds}, {wanted}"))
+    }
+}
+
+/// `host:port` is the original's form; a scheme or a path of its own is taken as given.
+fn heartbeat_url(server: &str) -> std::result::Result<String, String> {
+    let wanted = "wanted host:port of the ops-meta server";
+    if server.is_empty() {
+        return Err(format!("server is missing, {wanted}"));
+    }
+    if server.contains("${") {
+        return Err(format!(
+            "server is still the placeholder {server:?}, {wanted}"
+        ));
+    }
+    if server.starts_with("https://") {
+        return Err(format!(
+            "server is {server:?}, but https is not spoken here; {wanted}"
+        ));
+    }
+    let address = server.strip_prefix("http://").unwrap_or(server);
+    if address.contains('[')
+        || address
+            .split('/')
+            .next()
+            .unwrap_or_default()
+            .matches(':')
+            .count()
+            > 1
+    {
+        return Err(format!(
+            "server is {server:?}, an IPv6 address, which is not spoken here; use a name"
+        ));
+    }
+    let (host, path) = address.split_at(address.find('/').unwrap_or(address.len()));
+    let path = if matches!(path, "" | "/") {
+        "/api/heartbeat"
+    } else {
+        path
+    };
+    let port = host.split_once(':').map(|(_, port)| port);
+    let url = format!("http://{host}{path}");
+    if !is_url(&url) || port.is_some_and(|port| port.parse::<u16>().map_or(true, |port| port == 0))
+    {
+        return Err(format!("server is {:?}, {wanted}", printable(server)));
+    }
+    Ok(url)
+}
+
+fn unknown_keys(object: &Object) -> Vec<String> {
+    let known = [
+        "log_level",
+        "debug",
+        "hostname",
+        "ip",
+        "server",
+        "interval",
+        "http",
+    ];
+    let unknown = object.keys().filter(|key| !known.contains(&key.as_str()));
+    let mut warnings: Vec<String> = unknown
+        .map(|key| format!("the key {key:?} is unknown and ignored"))
+        .collect();
+    let enabled = match object.get("http") {
+        Some(Value::Object(http)) => matches!(http.get("enabled"), Some(Value::Bool(true))),
+        _ => false,
+    };
+    if enabled {
+        warnings.push("http.enabled is true, but this version answers no HTTP".to_owned());
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_the_original_works_unchanged() {
+        let config = parse(
+            r#"{"log_level": "debug", "hostname": "", "server": "meta.example:2000", "interval": 300,
+                "http": {"enabled": false, "listen": "0.0.0.0:2001"}}"#,
+        )
+        .expect("valid");
+        assert_eq!(config.url, "http://meta.example:2000/api/heartbeat");
+        assert_eq!(config.log_level, Level::Debug);
+        assert_eq!(config.interval.as_secs(), 300);
+        assert!(config.warnings.is_empty());
+    }
+
+    #[test]
+    fn a_server_with_a_scheme_or_a_path_is_taken_as_given() {
+        for (server, url) in [
+            ("m:1", "http://m:1/api/heartbeat"),
+            ("m", "http://m/api/heartbeat"),
+            ("http://m:1", "http://m:1/api/heartbeat"),
+            ("http://m:1/", "http://m:1/api/heartbeat"),
+            ("m:1/ops/beat", "http://m:1/ops/beat"),
+            ("http://m/ops/beat?x=1", "http://m/ops/beat?x=1"),
+        ] {
+            assert_eq!(heartbeat_url(server).as_deref(), Ok(url));
+        }
+    }
+
+    #[test]
+    fn every_mistake_names_its_key_and_what_is_wanted() {
+        for (text, told) in [
+            ("{}", "server is missing, wanted host:port"),
+            (
+                r#"{"server": "${meta_server}"}"#,
+                "server is still the placeholder \"${meta_server}\"",
+            ),
+            (
+                r#"{"server": "[::1]:2000"}"#,
+                "server is \"[::1]:2000\", an IPv6 address",
+            ),
+            (r#"{"server": "::1"}"#, "an IPv6 address"),
+            (r#"{"server": "https://m"}"#, "https is not spoken here"),
+            (
+                r#"{"server": "m:x"}"#,
+                "server is \"m:x\", wanted host:port",
+            ),
+            (
+                r#"{"server": "m:0"}"#,
+                "server is \"m:0\", wanted host:port",
+            ),
+            (r#"{"server": "a b"}"#, "wanted host:port"),
+            (r#"{"server": 1}"#, "server is a number, wanted a string"),
+            (
+                r#"{"server": "m", "interval": "60"}"#,
+                "interval is a string, wanted whole seconds",
+            ),
+            (
+                r#"{"server": "m", "interval": 0}"#,
+                "interval is 0, wanted whole seconds",
+            ),
+            (
+                r#"{"server": "m", "interval": 86401}"#,
+                "interval is 86401, wanted whole seconds",
+            ),
+            (
+                r#"{"server": "m", "interval": -1}"#,
+                "interval is -1, wanted whole seconds",
+            ),
+            (
+                r#"{"server": "m", "interval": 1.5}"#,
+                "interval is 1.5, wanted whole seconds",
+            ),
+            (
+                r#"{"server": "m", "log_level": "loud"}"#,
+                "log_level is \"loud\", wanted debug",
+            ),
+            (
+                r#"{"server": "m", "debug": 1}"#,
+                "debug is a number, wanted true or false",
+            ),
+            ("[]", "it is a list, wanted an object"),
+            ("{\n\"server\": \"m\",\n}", "line 3, column 1"),
+        ] {
+            let error = parse(text).expect_err(text);
+            assert!(error.contains(told), "{text}: {error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_nobody_knows_is_warned_of_by_name() {
+        let config =
+            parse(r#"{"server": "m", "intervall": 5, "http": {"enabled": true}}"#).expect("valid");
+        assert_eq!(config.warnings.len(), 2);
+        assert!(config.warnings[0].contains("\"intervall\""));
+        assert!(config.warnings[1].contains("http.enabled"));
+    }
+}

@@ -1,0 +1,342 @@
+//! Runs an agent's `control` script: own session, a deadline per verb, output to a file and never a pipe, so that
+//! an agent which keeps its stdout open hangs nobody. Decides nothing about what the answer means.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::disk;
+use crate::error::{At, Result};
+use crate::log;
+use crate::sys::{self, Signals};
+
+/// Past its deadline a script's group gets TERM, and KILL after this.
+const TERM_GRACE: Duration = Duration::from_secs(5);
+/// The same when we ourselves are told to end, which takes 2 s at most.
+const HURRIED_GRACE: Duration = Duration::from_secs(1);
+/// Output beyond this is cut off while we wait and at every look.
+pub const OUTPUT_LIMIT: u64 = 1 << 20;
+/// How often a flood is looked for while a script runs; its end is told by SIGCHLD at once.
+const LOOK: Duration = Duration::from_millis(50);
+/// An answer is a word or two; what an error message quotes is its end.
+const ANSWER_LIMIT: u64 = 4096;
+/// "Text file busy" comes from another process between its fork and its exec, and passes within moments.
+const BUSY_RETRIES: u32 = 20;
+const BUSY_PAUSE: Duration = Duration::from_millis(25);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verb {
+    Start,
+    Stop,
+    Status,
+}
+
+impl Verb {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Status => "status",
+        }
+    }
+
+    pub fn deadline(self) -> Duration {
+        match self {
+            Self::Start => Duration::from_secs(60),
+            Self::Stop => Duration::from_secs(30),
+            Self::Status => Duration::from_secs(10),
+        }
+    }
+}
+
+/// How a script ended.
+#[derive(Debug)]
+pub enum Ending {
+    Exited(i32),
+    Killed(i32),
+    /// It did not end by itself in time.
+    Overdue,
+}
+
+/// One running script.
+pub struct Call {
+    verb: Verb,
+    child: Child,
+    output: File,
+    deadline: Instant,
+    term_at: Option<Instant>,
+    ending: Option<Ending>,
+}
+
+/// What a script did and said.
+pub struct Answer {
+    pub verb: Verb,
+    pub ending: Ending,
+    output: File,
+}
+
+/// Starts `<dir>/control <verb>` with its output going to the end of `output`.
+pub fn spawn(dir: &Path, verb: Verb, output: File, pid_file: Option<&File>) -> Result<Call> {
+    let program = dir.join("control");
+    let mut command = Command::new(&program);
+    command
+        .arg(verb.word())
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .stdout(output.try_clone().at("share", "the output file")?)
+        .stderr(output.try_clone().at("share", "the output file")?);
+    sys::in_own_session(&mut command, pid_file);
+    let child = spawn_unless_busy(&mut command).at("run", program.display())?;
+    Ok(Call {
+        verb,
+        child,
+        output,
+        deadline: Instant::now() + verb.deadline(),
+        term_at: None,
+        ending: None,
+    })
+}
+
+fn spawn_unless_busy(command: &mut Command) -> io::Result<Child> {
+    for _ in 0..BUSY_RETRIES {
+        match command.spawn() {
+            Err(error) if error.raw_os_error() == Some(libc::ETXTBSY) => {
+                std::thread::sleep(BUSY_PAUSE);
+            }
+            done => return done,
+        }
+    }
+    command.spawn()
+}
+
+/// Waits for all of them side by side. A TERM that reaches us, and is caught, ends their groups and this process.
+pub fn finish(mut calls: Vec<Call>, signals: &Signals) -> Vec<Answer> {
+    let mut ending = false;
+    while calls.iter().any(|call| call.ending.is_none()) {
+        sys::wait_readable(&[signals.fd()], LOOK);
+        if signals.take().contains(&libc::SIGTERM) && !ending {
+            ending = true;
+            for call in &mut calls {
+                call.hurry();
+            }
+        }
+        for call in &mut calls {
+            call.look();
+        }
+    }
+    if ending {
+        std::process::exit(1);
+    }
+    calls.into_iter().filter_map(Call::answer).collect()
+}
+
+impl Call {
+    fn hurry(&mut self) {
+        if self.ending.is_none() {
+            sys::signal_group(self.child.id(), libc::SIGTERM);
+            self.term_at = Some(Instant::now() + HURRIED_GRACE);
+        }
+    }
+
+    /// One look: ended, overdue, or flooding.
+    fn look(&mut self) {
+        if self.ending.is_some() {
+            return;
+        }
+        trim(&self.output);
+        match self.child.try_wait() {
+            Ok(None) => self.watch_deadline(),
+            Ok(Some(status)) => self.ending = Some(self.judge(status)),
+            // Cannot happen while nobody else reaps; a lost child must not be waited for.
+            Err(_) => self.ending = Some(Ending::Overdue),
+        }
+    }
+
+    fn judge(&self, status: ExitStatus) -> Ending {
+        match (self.term_at, status.code()) {
+            (Some(_), _) => {
+                // Its own processes may have outlived the script that obeyed TERM.
+                sys::signal_group(self.child.id(), libc::SIGKILL);
+                Ending::Overdue
+            }
+            (None, Some(code)) => Ending::Exited(code),
+            (None, None) => Ending::Killed(status.signal().unwrap_or(0)),
+        }
+    }
+
+    fn watch_deadline(&mut self) {
+        let now = Instant::now();
+        match self.term_at {
+            None if now >= self.deadline => {
+                sys::signal_group(self.child.id(), libc::SIGTERM);
+                self.term_at = Some(now + TERM_GRACE);
+            }
+            Some(end) if now >= end => sys::signal_group(self.child.id(), libc::SIGKILL),
+            None | Some(_) => {}
+        }
+    }
+
+    fn answer(self) -> Option<Answer> {
+        Some(Answer {
+            verb: self.verb,
+            ending: self.ending?,
+            output: self.output,
+        })
+    }
+}
+
+impl Answer {
+    pub fn succeeded(&self) -> bool {
+        matches!(self.ending, Ending::Exited(0))
+    }
+
+    /// The beginning of what it printed; bytes that are no text become `?`.
+    pub fn text(&mut self) -> String {
+        read_at(&mut self.output, SeekFrom::Start(0))
+    }
+
+    /// What went wrong, in one line, with the last line that the script printed.
+    pub fn complaint(&mut self) -> String {
+        let verb = self.verb.word();
+        let what = match self.ending {
+            Ending::Exited(code) => format!("control {verb} exited with {code}"),
+            Ending::Killed(signal) => format!("control {verb} was ended by signal {signal}"),
+            Ending::Overdue => format!(
+                "control {verb} did not end within {} s",
+                self.verb.deadline().as_secs()
+            ),
+        };
+        let text = self.last_words();
+        let last = text.lines().rfind(|line| !line.trim().is_empty());
+        match last {
+            Some(line) => format!("{what}: {}", log::brief(line, 160)),
+            None => what,
+        }
+    }
+
+    fn last_words(&mut self) -> String {
+        let length = self.output.metadata().map_or(0, |meta| meta.len());
+        read_at(
+            &mut self.output,
+            SeekFrom::Start(length.saturating_sub(ANSWER_LIMIT)),
+        )
+    }
+}
+
+fn read_at(file: &mut File, from: SeekFrom) -> String {
+    let mut bytes = Vec::new();
+    // An output that cannot be read is an empty answer: not started, and no words to quote.
+    let _ = file
+        .seek(from)
+        .and_then(|_| file.take(ANSWER_LIMIT).read_to_end(&mut bytes));
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Empties an output file that has grown past the limit; its writers append, so they go on at the new end.
+pub fn trim(output: &File) {
+    if output
+        .metadata()
+        .is_ok_and(|meta| meta.len() > OUTPUT_LIMIT)
+    {
+        // Failing means a full or broken disk, which whoever writes next will report.
+        let _ = output.set_len(0);
+    }
+}
+
+/// A fresh output file in `dir`, for scripts that start what will go on writing to it.
+pub fn output_file(path: &Path) -> Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .custom_flags(libc::O_NOFOLLOW)
+        .mode(0o644)
+        .open(path)
+        .at("open", path.display())?;
+    file.set_len(0).at("empty", path.display())?;
+    Ok(file)
+}
+
+/// Asks many agents at once; the answers come in the order of the directories.
+pub fn statuses(dirs: &[&Path], signals: &Signals) -> Vec<Result<Answer>> {
+    let _term = signals.catch_term();
+    let mut calls = Vec::new();
+    let mut spawned = Vec::new();
+    for dir in dirs {
+        let call = status_output().and_then(|output| spawn(dir, Verb::Status, output, None));
+        spawned.push(call.map(|call| calls.push(call)));
+    }
+    let mut answers = finish(calls, signals).into_iter();
+    spawned
+        .into_iter()
+        .filter_map(|spawn| match spawn {
+            Ok(()) => answers.next().map(Ok),
+            Err(error) => Some(Err(error)),
+        })
+        .collect()
+}
+
+fn status_output() -> Result<File> {
+    let file = sys::nameless_file().at("create", "a file for the status")?;
+    // Writers append, as to a named output file, so that a flood that was cut off leaves no hole.
+    sys::set_flag(file.as_raw_fd(), libc::O_APPEND).at("prepare", "a file for the status")?;
+    Ok(file)
+}
+
+/// While a start or stop runs, its number stands in this file, written by the script's own process before it begins.
+/// Whoever comes after a killed updater waits for that script, and never signals it.
+pub struct Running {
+    path: PathBuf,
+    file: File,
+}
+
+impl Running {
+    pub fn begin(path: &Path) -> Result<Self> {
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(path)
+            .at("create", path.display())?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+        })
+    }
+
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Waits, as long as any script may take, until a script that an earlier updater left running has ended.
+    pub fn wait_for_earlier(path: &Path) {
+        let Ok(text) = disk::read_small(path, 32) else {
+            return;
+        };
+        let pid = text.trim().parse().unwrap_or(0);
+        let longest = Verb::Start.deadline() + TERM_GRACE;
+        let age = std::fs::metadata(path).and_then(|meta| meta.modified());
+        let is_old = age.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > longest));
+        let give_up = Instant::now() + if is_old { Duration::ZERO } else { longest };
+        let mut pause = Duration::from_millis(20);
+        while sys::leads_session(pid) && Instant::now() < give_up {
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(500));
+        }
+        // Gone already is as good as removed.
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // A file that stays behind costs the next step one look at a process that is gone.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}

@@ -1,0 +1,547 @@
+//! The poll loop: children, deadlines, signals, timers. It plans, spawns and records, and never itself resolves a
+//! name, talks to another host, or touches an agent's directory.
+
+use std::collections::BTreeMap;
+use std::os::fd::RawFd;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use nanorand::{Rng, WyRand};
+
+use crate::children::{Child, OwnProgram, Patience};
+use crate::config::{Config, Source};
+use crate::error::{At, Result};
+use crate::job::{ActJob, BeatJob, Event, VERSION, What};
+use crate::log;
+use crate::model::{AgentName, Failure, Fault, Step, Task};
+use crate::roster::{Done, Roster};
+use crate::schedule;
+use crate::sys::{self, Signals};
+use crate::user;
+
+const BEAT_PATIENCE: Patience = Patience {
+    whole: Duration::from_secs(60),
+    silent: None,
+};
+/// A finished transition is reported after this, together with others that end at the same time.
+const REPORT_SOON: Duration = Duration::from_secs(1);
+/// Told to stop, we are gone within 2 s; children that have not ended by then are killed.
+const STOP_PATIENCE: Duration = Duration::from_millis(1700);
+/// The longest sleep; only a bound on what a mistake in the timers could cost.
+const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
+
+pub struct Daemon {
+    source: Source,
+    config: Config,
+    program: OwnProgram,
+    signals: Signals,
+    clock: Clock,
+    random: WyRand,
+    run_user: String,
+    roster: Roster,
+    beat: Option<Beat>,
+    acts: BTreeMap<AgentName, Act>,
+    /// When the last act of an agent ended: older looks at it are stale.
+    acted: BTreeMap<AgentName, Instant>,
+    next_beat: Instant,
+    /// Before this the server is left in peace.
+    next_post: Instant,
+    failed_posts: u32,
+    said: Said,
+}
+
+struct Beat {
+    child: Child,
+    posts: bool,
+    /// The answer came, or the reason why there is none.
+    is_settled: bool,
+}
+
+struct Act {
+    child: Child,
+    task: Task,
+    phase: String,
+    done: Option<Event>,
+}
+
+/// Wall-clock seconds that no jump of the wall clock changes: read once, then counted on.
+struct Clock {
+    wall: u64,
+    read_at: Instant,
+}
+
+impl Clock {
+    fn new() -> Self {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self {
+            wall: wall.map_or(0, |wall| wall.as_secs()),
+            read_at: Instant::now(),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.wall + self.read_at.elapsed().as_secs()
+    }
+}
+
+/// What the log has said last of a subject, so that a fault that lasts is one line.
+#[derive(Default)]
+struct Said(BTreeMap<String, String>);
+
+impl Said {
+    fn is_news(&mut self, subject: &str, text: &str) -> bool {
+        self.0
+            .insert(subject.to_owned(), text.to_owned())
+            .as_deref()
+            != Some(text)
+    }
+
+    fn forget(&mut self, subject: &str) -> bool {
+        self.0.remove(subject).is_some()
+    }
+}
+
+impl Daemon {
+    pub fn new(source: Source, config: Config) -> Result<Self> {
+        let signals = Signals::new(&[
+            libc::SIGCHLD,
+            libc::SIGHUP,
+            libc::SIGUSR1,
+            libc::SIGTERM,
+            libc::SIGINT,
+        ])
+        .at("catch", "signals")?;
+        let clock = Clock::new();
+        let mut random = WyRand::new_seed(seed());
+        let now = Instant::now();
+        let roster = Roster::load(&source.own_dir, clock.now());
+        Ok(Self {
+            next_beat: now + schedule::first_beat(config.interval, random.generate()),
+            next_post: now,
+            program: OwnProgram::find()?,
+            run_user: user::own_name(),
+            source,
+            config,
+            signals,
+            clock,
+            random,
+            roster,
+            beat: None,
+            acts: BTreeMap::new(),
+            acted: BTreeMap::new(),
+            failed_posts: 0,
+            said: Said::default(),
+        })
+    }
+
+    /// Runs until TERM or INT.
+    pub fn run(mut self) {
+        log::info(format_args!(
+            "ops-updater {VERSION} ({}) as {}, server {}, every {} s",
+            crate::act::ARCH,
+            self.run_user,
+            self.config.server,
+            self.config.interval.as_secs()
+        ));
+        for warning in std::mem::take(&mut self.config.warnings) {
+            log::warn(format_args!("{}: {warning}", self.source.file.display()));
+        }
+        loop {
+            if Instant::now() >= self.next_beat && self.beat.is_none() {
+                self.start_beat();
+            }
+            self.start_acts();
+            self.save();
+            sys::wait_readable(&self.descriptors(), self.sleep());
+            for signal in self.signals.take() {
+                match signal {
+                    libc::SIGTERM | libc::SIGINT => return self.stop(),
+                    libc::SIGHUP => self.reload(),
+                    libc::SIGUSR1 => {
+                        self.next_beat = Instant::now();
+                        self.next_post = self.next_beat;
+                    }
+                    _ => {}
+                }
+            }
+            self.tend_beat();
+            self.tend_acts();
+        }
+    }
+
+    fn descriptors(&self) -> Vec<RawFd> {
+        let beat = self.beat.iter().map(|beat| beat.child.fd());
+        let acts = self.acts.values().map(|act| act.child.fd());
+        beat.chain(acts).chain([self.signals.fd()]).collect()
+    }
+
+    /// The time until the next timer or deadline.
+    fn sleep(&self) -> Duration {
+        let now = Instant::now();
+        let wall = self.clock.now();
+        let retry = self.roster.next_try(wall);
+        let retry = retry.map(|at| now + Duration::from_secs(at - wall));
+        let beat = match &self.beat {
+            Some(beat) => beat.child.deadline(),
+            None => self.next_beat,
+        };
+        let acts = self.acts.values().map(|act| act.child.deadline());
+        let next = acts.chain(retry).chain([beat]).min().unwrap_or(beat);
+        next.saturating_duration_since(now).min(LONGEST_SLEEP)
+    }
+
+    fn start_beat(&mut self) {
+        let now = Instant::now();
+        self.next_beat = now + schedule::next_beat(self.config.interval, self.random.generate());
+        let posts = now >= self.next_post;
+        let hostname = match self.config.hostname.as_str() {
+            "" => sys::hostname().unwrap_or_default(),
+            name => name.to_owned(),
+        };
+        let acts = &self.acts;
+        let phase = |name: &AgentName| acts.get(name).map(|act| act.phase.clone());
+        let job = BeatJob {
+            made_by: VERSION.to_owned(),
+            url: posts.then(|| self.config.url.clone()),
+            hostname,
+            ip: self.config.ip.clone(),
+            run_user: self.run_user.clone(),
+            own_dir: self.source.own_dir.to_string_lossy().into_owned(),
+            log_level: self.config.log_level.name().to_owned(),
+            errors: self.roster.refusals(),
+            agents: self.roster.reports(|name| phase(name).unwrap_or_default()),
+        };
+        match Child::spawn(&self.program, "beat", &job, BEAT_PATIENCE) {
+            Ok(child) => {
+                self.beat = Some(Beat {
+                    child,
+                    posts,
+                    is_settled: false,
+                });
+            }
+            Err(error) => self.beat_failed(&error.to_string(), None),
+        }
+    }
+
+    fn tend_beat(&mut self) {
+        let Some(mut beat) = self.beat.take() else {
+            return;
+        };
+        beat.child.keep_deadline(Instant::now());
+        let ended = beat.child.ended();
+        for event in beat.child.pump() {
+            self.beat_event(&mut beat, event);
+        }
+        match ended {
+            None => self.beat = Some(beat),
+            Some(why) if beat.posts && !beat.is_settled => {
+                let why = why.unwrap_or_else(|| "it said nothing".to_owned());
+                let url = &self.config.url;
+                self.beat_failed(&format!("cannot beat to {url}: {why}"), None);
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn beat_event(&mut self, beat: &mut Beat, event: Event) {
+        let what = event.what;
+        if what == What::Answered {
+            let accepted = self.roster.accept(
+                event.agents.unwrap_or_default(),
+                event.refused.unwrap_or_default(),
+            );
+            if let Err(error) = accepted {
+                log::error(format_args!("{error}"));
+            }
+            self.drop_obsolete_acts();
+        }
+        for seen in event.seen.into_iter().flatten() {
+            let is_fresh = self
+                .acted
+                .get(&seen.name)
+                .is_none_or(|at| *at < beat.child.started);
+            if is_fresh && !self.acts.contains_key(&seen.name) {
+                self.roster.observe(seen, self.clock.now());
+            }
+        }
+        match what {
+            What::Answered => {
+                beat.is_settled = true;
+                self.beat_answered();
+            }
+            What::Refused => {
+                beat.is_settled = true;
+                let error = event.error.unwrap_or_default();
+                self.beat_failed(&error, event.retry_after);
+            }
+            What::Phase | What::Critical | What::Observed | What::Done => {}
+        }
+    }
+
+    fn beat_answered(&mut self) {
+        self.failed_posts = 0;
+        self.next_post = Instant::now();
+        if self.said.forget("heartbeat") {
+            log::info(format_args!("the server answers again"));
+        }
+    }
+
+    fn beat_failed(&mut self, error: &str, retry_after: Option<u64>) {
+        self.failed_posts = self.failed_posts.saturating_add(1);
+        let random = self.random.generate();
+        let mut pause = schedule::beat_backoff(self.config.interval, self.failed_posts, random);
+        if let Some(seconds) = retry_after {
+            let asked = Duration::from_secs(seconds).min(schedule::LONGEST_RETRY_AFTER);
+            pause = pause.max(asked);
+        }
+        self.next_post = Instant::now() + pause;
+        if self.said.is_news("heartbeat", error) {
+            log::warn(format_args!(
+                "{error}; the last desired state stays in force, asking again in {} s or more",
+                pause.as_secs()
+            ));
+        }
+    }
+
+    /// A download that the server no longer wants is not waited for.
+    fn drop_obsolete_acts(&mut self) {
+        for (name, act) in &mut self.acts {
+            let Step::Install(release) = &act.task.step else {
+                continue;
+            };
+            let desired = self.roster.desired(name);
+            let is_wanted =
+                desired.is_some_and(|d| d.release == *release && d.place == act.task.place);
+            if !is_wanted {
+                act.child
+                    .end("the server wants something else now".to_owned());
+            }
+        }
+    }
+
+    /// Starts what is to be done next: one act an agent, and one switch at a time.
+    fn start_acts(&mut self) {
+        // A look that is still to come may change the plan.
+        if self.beat.is_some() {
+            return;
+        }
+        let now = self.clock.now();
+        for name in self.roster.names() {
+            if self.acts.contains_key(&name) {
+                continue;
+            }
+            let Some(task) = self.roster.next_task(&name, now) else {
+                continue;
+            };
+            let is_switch = |task: &Task| matches!(task.step, Step::Switch { .. });
+            if is_switch(&task) && self.acts.values().any(|act| is_switch(&act.task)) {
+                continue;
+            }
+            self.start_act(name, task);
+        }
+    }
+
+    fn start_act(&mut self, name: AgentName, task: Task) {
+        if self
+            .said
+            .is_news(&format!("{name} step"), &task.step.to_string())
+        {
+            log::info(format_args!("{name}: {}", task.step));
+        }
+        let there = match &task.step {
+            Step::Switch {
+                back: Some(back), ..
+            } if back.place != task.place => Some(back.place.clone()),
+            _ => None,
+        };
+        let job = ActJob::new(&name, &task, there, self.config.log_level.name());
+        match Child::spawn(&self.program, "act", &job, patience(&task.step)) {
+            Ok(child) => {
+                let act = Act {
+                    child,
+                    task,
+                    phase: String::new(),
+                    done: None,
+                };
+                self.acts.insert(name, act);
+            }
+            Err(error) => self.act_ended(name, task, None, Some(error.to_string())),
+        }
+    }
+
+    fn tend_acts(&mut self) {
+        let now = Instant::now();
+        let mut ended = Vec::new();
+        for (name, act) in &mut self.acts {
+            act.child.keep_deadline(now);
+            let end = act.child.ended();
+            for event in act.child.pump() {
+                act.phase = event.phase.clone().unwrap_or_default();
+                if event.what == What::Done {
+                    act.done = Some(event);
+                }
+            }
+            ended.extend(end.map(|why| (name.clone(), why)));
+        }
+        for (name, why) in ended {
+            if let Some(act) = self.acts.remove(&name) {
+                self.act_ended(name, act.task, act.done, why);
+            }
+        }
+    }
+
+    fn act_ended(&mut self, name: AgentName, task: Task, done: Option<Event>, why: Option<String>) {
+        let failure = match &done {
+            Some(event) => event.error.clone().map(|error| Failure {
+                fault: event.fault.unwrap_or(Fault::Host),
+                error,
+            }),
+            None => Some(Failure {
+                fault: Fault::Host,
+                error: format!(
+                    "cannot {}: {}",
+                    task.step,
+                    why.unwrap_or_else(|| "it said nothing".to_owned())
+                ),
+            }),
+        };
+        self.acted.insert(name.clone(), Instant::now());
+        self.tell(&name, &task, failure.as_ref());
+        let seen = done.and_then(|event| event.seen?.pop());
+        let done = Done {
+            name,
+            task,
+            failure,
+            seen,
+        };
+        self.roster
+            .finish(done, self.clock.now(), self.config.interval);
+        self.next_beat = self.next_beat.min(Instant::now() + REPORT_SOON);
+    }
+
+    fn tell(&mut self, name: &AgentName, task: &Task, failure: Option<&Failure>) {
+        let subject = format!("{name} error");
+        match failure {
+            None => {
+                self.said.forget(&subject);
+                self.said.forget(&format!("{name} step"));
+                log::info(format_args!("{name}: {}: done", task.step));
+            }
+            Some(failure) if self.said.is_news(&subject, &failure.error) => {
+                log::warn(format_args!("{name}: {}", failure.error));
+            }
+            Some(failure) => log::debug(format_args!("{name}: again: {}", failure.error)),
+        }
+    }
+
+    fn save(&mut self) {
+        match self.roster.save() {
+            Ok(()) => {
+                self.said.forget("ledger");
+            }
+            Err(error) => {
+                let error = error.to_string();
+                if self.said.is_news("ledger", &error) {
+                    log::error(format_args!("{error}; retry counts are kept in memory"));
+                }
+            }
+        }
+    }
+
+    fn reload(&mut self) {
+        let config = match self.source.load() {
+            Ok(config) => config,
+            Err(error) => {
+                log::error(format_args!("{error}; the settings stay as they were"));
+                return;
+            }
+        };
+        for warning in &config.warnings {
+            log::warn(format_args!("{}: {warning}", self.source.file.display()));
+        }
+        log::set_level(config.log_level);
+        log::info(format_args!(
+            "settings read again: server {}, every {} s",
+            config.server,
+            config.interval.as_secs()
+        ));
+        self.config = config;
+        let now = Instant::now();
+        let first = schedule::first_beat(self.config.interval, self.random.generate());
+        self.next_beat = self.next_beat.min(now + first);
+        self.next_post = now;
+        self.failed_posts = 0;
+    }
+
+    /// Ends the children, save one that is between two versions of its agent: that one finishes by itself.
+    fn stop(mut self) {
+        let give_up = Instant::now() + STOP_PATIENCE;
+        let mut children: Vec<Child> = self
+            .beat
+            .take()
+            .map(|beat| beat.child)
+            .into_iter()
+            .collect();
+        children.extend(
+            std::mem::take(&mut self.acts)
+                .into_values()
+                .map(|act| act.child),
+        );
+        for child in children.iter_mut().filter(|child| !child.critical) {
+            child.end("the updater stops".to_owned());
+        }
+        loop {
+            children.retain_mut(|child| {
+                child.pump();
+                child.ended().is_none() && !child.critical
+            });
+            let left = give_up.saturating_duration_since(Instant::now());
+            if children.is_empty() || left.is_zero() {
+                break;
+            }
+            sys::wait_readable(&[self.signals.fd()], left);
+            self.signals.take();
+        }
+        for child in &mut children {
+            child.kill();
+        }
+        self.save();
+        log::info(format_args!("stopped; the agents run on"));
+    }
+}
+
+/// How long a step may take and be silent. A step that calls scripts keeps their deadlines itself; this is for the
+/// case that it cannot.
+fn patience(step: &Step) -> Patience {
+    let whole = |seconds| Patience {
+        whole: Duration::from_secs(seconds),
+        silent: None,
+    };
+    match step {
+        Step::Install(_) => Patience {
+            whole: Duration::from_secs(2 * 3600),
+            silent: Some(Duration::from_secs(60)),
+        },
+        Step::Switch { .. } => whole(900),
+        Step::Start(_) | Step::Stop(_) => whole(300),
+        Step::Prune(_) => whole(600),
+    }
+}
+
+/// Not the crate's own seed, which is the same on every host in early boot: what jitter exists to prevent.
+fn seed() -> u64 {
+    let mut bytes = Vec::new();
+    if let Ok(mut source) = std::fs::File::open("/dev/urandom") {
+        let mut random = [0; 16];
+        if std::io::Read::read_exact(&mut source, &mut random).is_ok() {
+            bytes.extend(random);
+        }
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    bytes.extend(now.map_or(0, |now| now.as_nanos()).to_le_bytes());
+    bytes.extend(std::process::id().to_le_bytes());
+    bytes.extend(sys::hostname().unwrap_or_default().into_bytes());
+    let digest = md5::compute(bytes).0;
+    digest
+        .iter()
+        .fold(0, |seed, byte| seed << 8 | u64::from(*byte))
+}

@@ -1,0 +1,164 @@
+//! Files that survive a power cut: written aside, synced, renamed into view, and the directory synced.
+//! Knows nothing of agents.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::error::{At, Error, Result};
+use crate::sys;
+
+/// Replaces the file in one step: after a crash at any moment it holds the old bytes or the new, whole.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    let aside = with_suffix(path, ".tmp");
+    let written = write_synced(&aside, bytes).and_then(|()| rename(&aside, path));
+    if written.is_err() {
+        // The failure is told; the leftover would only be in the way.
+        let _ = fs::remove_file(&aside);
+    }
+    written
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .custom_flags(libc::O_NOFOLLOW)
+        .mode(0o644)
+        .open(path)
+        .at("create", path.display())?;
+    file.write_all(bytes).at("write", path.display())?;
+    file.sync_all().at("sync", path.display())
+}
+
+/// Renames within one directory or between two of the same filesystem, for good.
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).at("rename", from.display())?;
+    sync_parent(to)?;
+    if from.parent() == to.parent() {
+        Ok(())
+    } else {
+        sync_parent(from)
+    }
+}
+
+/// Swaps two directories, for good. Where the filesystem cannot do it in one step, in three: the caller's next look
+/// finds the version missing if the power is cut between, and installs it again.
+pub fn exchange(one: &Path, other: &Path) -> Result<()> {
+    match sys::exchange(one, other) {
+        Ok(()) => {
+            sync_parent(one)?;
+            sync_parent(other)
+        }
+        Err(error) if cannot_exchange(&error) => {
+            let aside = with_suffix(other, ".gone");
+            remove_tree(&aside)?;
+            rename(one, &aside)?;
+            rename(other, one)?;
+            rename(&aside, other)
+        }
+        Err(error) => Err(Error::new("exchange", one.display(), error)),
+    }
+}
+
+fn cannot_exchange(error: &io::Error) -> bool {
+    // EINVAL: overlayfs and old filesystems. ENOSYS: a kernel before 3.15. ENOTSUP: macOS beyond APFS.
+    [libc::EINVAL, libc::ENOSYS, libc::ENOTSUP]
+        .into_iter()
+        .any(|known| error.raw_os_error() == Some(known))
+}
+
+pub fn sync_parent(path: &Path) -> Result<()> {
+    match path.parent() {
+        Some(parent) => sync_dir(parent),
+        None => Ok(()),
+    }
+}
+
+pub fn sync_dir(dir: &Path) -> Result<()> {
+    let handle = File::open(dir).at("open", dir.display())?;
+    handle.sync_all().at("sync", dir.display())
+}
+
+/// Creates the directory and what lacks above it.
+pub fn make_dir(dir: &Path) -> Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(dir).at("create", dir.display())?;
+    sync_parent(dir)
+}
+
+/// Removes a file, a link or a whole directory, never what a link points to. What is not there is no error.
+pub fn remove_tree(path: &Path) -> Result<()> {
+    let kind = match fs::symlink_metadata(path) {
+        Ok(meta) => meta,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Error::new("look at", path.display(), error)),
+    };
+    let removed = if kind.is_dir() {
+        fs::remove_dir_all(path)
+    } else {
+        fs::remove_file(path)
+    };
+    removed.at("remove", path.display())
+}
+
+/// Reads a small file; one beyond the limit is an error, not a surprise in memory.
+pub fn read_small(path: &Path, limit: u64) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?
+        .take(limit + 1)
+        .read_to_string(&mut text)?;
+    if text.len() as u64 > limit {
+        return Err(io::Error::other(format!("it is larger than {limit} bytes")));
+    }
+    Ok(text)
+}
+
+/// A regular file that its owner may run.
+pub fn is_program(path: &Path) -> bool {
+    fs::symlink_metadata(path)
+        .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o100 != 0)
+}
+
+/// A held lock file; the lock goes with it, however the process ends.
+pub struct Lock {
+    pub file: File,
+}
+
+/// Takes the lock, waiting as long as `patience`; `None` when another process keeps it.
+pub fn lock(path: &Path, patience: Duration) -> Result<Option<Lock>> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .custom_flags(libc::O_NOFOLLOW)
+        .mode(0o644)
+        .open(path)
+        .at("open", path.display())?;
+    let give_up = Instant::now() + patience;
+    let mut pause = Duration::from_millis(10);
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(Lock { file })),
+            Err(TryLockError::WouldBlock) if Instant::now() >= give_up => return Ok(None),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(pause),
+            Err(TryLockError::Error(error)) => {
+                return Err(Error::new("lock", path.display(), error));
+            }
+        }
+        pause = (pause * 2).min(Duration::from_millis(500));
+    }
+}
+
+/// The path with more at its end: `x/1.0` + `.new` → `x/1.0.new`.
+pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}

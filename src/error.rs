@@ -1,0 +1,70 @@
+//! The one error type: `cannot <what> <subject>: <cause>`.
+//! It is made where the failing call is, with `.at("rename", path)`, and printed with `Display`.
+
+use std::fmt;
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// One failed action, in the words of an operator.
+#[derive(Debug)]
+pub struct Error {
+    what: &'static str,
+    subject: String,
+    cause: String,
+}
+
+impl Error {
+    pub fn new(what: &'static str, subject: impl fmt::Display, cause: impl fmt::Display) -> Self {
+        Self {
+            what,
+            subject: subject.to_string(),
+            cause: cause.to_string(),
+        }
+    }
+
+    pub fn is_about(&self, what: &str) -> bool {
+        self.what == what
+    }
+
+    pub fn with_hint(mut self, hint: &str) -> Self {
+        self.cause = format!("{} ({hint})", self.cause);
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "cannot {} {}: ", self.what, self.subject)?;
+        // The system's own words end in " (os error 2)", which tells an operator nothing more.
+        match self.cause.rfind(" (os error ") {
+            Some(end) => f.write_str(&self.cause[..end]),
+            None => f.write_str(&self.cause),
+        }
+    }
+}
+
+/// Names the action and its subject on the way out: `fs::rename(a, b).at("rename", a)?`.
+pub trait At<T> {
+    fn at(self, what: &'static str, subject: impl fmt::Display) -> Result<T>;
+}
+
+impl<T, E: fmt::Display> At<T> for std::result::Result<T, E> {
+    fn at(self, what: &'static str, subject: impl fmt::Display) -> Result<T> {
+        self.map_err(|cause| Error::new(what, subject, cause))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_reads_as_a_sentence_without_errno() {
+        let missing: std::io::Result<()> = Err(std::io::Error::from_raw_os_error(libc::ENOENT));
+        let error = missing.at("read", "/x/y").expect_err("it was an error");
+        assert_eq!(
+            error.to_string(),
+            "cannot read /x/y: No such file or directory"
+        );
+    }
+}

@@ -1,0 +1,505 @@
+//! HTTP: one POST, small bodies, and one resumable download in constant memory. No timeouts here: the deadline is the
+//! process's, kept by the daemon. Knows nothing of agents.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use minreq::{Request, ResponseLazy};
+
+use crate::error::{At, Error, Result};
+use crate::job::VERSION;
+use crate::model::{is_md5, is_url};
+use crate::sys;
+
+const REDIRECTS: u32 = 5;
+/// An agent's tarball; the largest known ones are a tenth of it.
+pub const TARBALL_LIMIT: u64 = 2 << 30;
+/// An `.md5` file is one line; an error page that a proxy sends instead is told as such.
+const MD5_LIMIT: u64 = 64 << 10;
+const CONFIG_LIMIT: u64 = 16 << 20;
+/// Left free on the agent's filesystem whatever we install.
+pub const SPACE_RESERVE: u64 = 50 << 20;
+/// A tarball of binaries unpacks to three or four times its size; checked exactly once it is here.
+const UNPACKED_ESTIMATE: u64 = 4;
+/// Broken connections in a row that bring no byte; one that brings some starts the count again.
+const BARREN_TRIES: u32 = 3;
+/// How often a download may begin again from nothing within one attempt.
+const FRESH_STARTS: u32 = 2;
+const CHUNK: usize = 64 << 10;
+
+/// An answer to a POST.
+pub struct Answer {
+    pub status: u16,
+    pub reason: String,
+    /// The Retry-After header, when it is a number of seconds.
+    pub retry_after: Option<u64>,
+    pub body: Vec<u8>,
+}
+
+/// POSTs JSON and takes at most `limit` bytes of the answer; a longer one is an error.
+pub fn post(url: &str, body: String, limit: u64) -> Result<Answer> {
+    let request = prepared(minreq::post(url)).with_header("Content-Type", "application/json");
+    let request = request.with_body(body);
+    let mut answer = request.send_lazy().at("post to", url)?;
+    let retry_after = header(&answer, "retry-after").and_then(|value| value.trim().parse().ok());
+    Ok(Answer {
+        status: status(&answer),
+        reason: answer.reason_phrase.clone(),
+        retry_after,
+        body: read_up_to(&mut answer, limit).at("read the answer of", url)?,
+    })
+}
+
+fn prepared(request: Request) -> Request {
+    request
+        .with_follow_redirects(false)
+        .with_header("Connection", "close")
+        .with_header("User-Agent", format!("ops-updater/{VERSION}"))
+}
+
+/// minreq reports 503 for a garbled status line; its reason then says so.
+fn status(answer: &ResponseLazy) -> u16 {
+    answer.status_code
+}
+
+fn header<'a>(answer: &'a ResponseLazy, name: &str) -> Option<&'a str> {
+    let mut headers = answer.headers.iter();
+    headers
+        .find(|(key, _)| key.trim().eq_ignore_ascii_case(name))
+        .map(|(_, value)| value.trim())
+}
+
+/// The body, if it is whole and not longer than `limit`. minreq ends a truncated body without an error, so the bytes
+/// are counted here.
+fn read_up_to(answer: &mut ResponseLazy, limit: u64) -> std::result::Result<Vec<u8>, String> {
+    let length = content_length(answer);
+    if length.is_some_and(|length| length > limit) {
+        return Err(format!("it is larger than {limit} bytes"));
+    }
+    let mut body = Vec::new();
+    answer
+        .take(limit + 1)
+        .read_to_end(&mut body)
+        .map_err(|error| error.to_string())?;
+    let got = body.len() as u64;
+    match length {
+        _ if got > limit => Err(format!("it is larger than {limit} bytes")),
+        Some(length) if got < length => Err(format!("it ended after {got} of {length} bytes")),
+        _ => Ok(body),
+    }
+}
+
+/// The length that bounds the body; a chunked body has none.
+fn content_length(answer: &ResponseLazy) -> Option<u64> {
+    if header(answer, "transfer-encoding").is_some() {
+        return None;
+    }
+    header(answer, "content-length")?.parse().ok()
+}
+
+/// GETs from `offset`, following redirects by hand: minreq would resend everything anywhere.
+fn open(url: &str, offset: u64) -> Result<ResponseLazy> {
+    let mut at = url.to_owned();
+    for _ in 0..=REDIRECTS {
+        if at.starts_with("https://") {
+            return Err(Error::new(
+                "fetch",
+                at,
+                "https is not spoken here, use http",
+            ));
+        }
+        let mut request = prepared(minreq::get(&at)).with_header("Accept-Encoding", "identity");
+        if offset > 0 {
+            request = request.with_header("Range", format!("bytes={offset}-"));
+        }
+        let answer = request.send_lazy().at("fetch", &at)?;
+        match answer.status_code {
+            301 | 302 | 303 | 307 | 308 => {
+                let location = header(&answer, "location").unwrap_or_default();
+                at = redirected(&at, location)
+                    .ok_or_else(|| Error::new("fetch", &at, "it redirects to no http URL"))?;
+            }
+            _ => return Ok(answer),
+        }
+    }
+    Err(Error::new(
+        "fetch",
+        url,
+        format!("more than {REDIRECTS} redirects"),
+    ))
+}
+
+/// Resolves a Location against the URL that gave it (RFC 3986, without dot segments).
+fn redirected(from: &str, location: &str) -> Option<String> {
+    let rest = from.strip_prefix("http://")?;
+    let host = &rest[..rest.find(['/', '?']).unwrap_or(rest.len())];
+    let path = &rest[host.len()..];
+    let target = if location.contains("://") {
+        location.to_owned()
+    } else if location.starts_with("//") {
+        format!("http:{location}")
+    } else if location.starts_with('/') {
+        format!("http://{host}{location}")
+    } else if location.is_empty() {
+        return None;
+    } else {
+        let path = path.split('?').next().unwrap_or_default();
+        let folder = path.rfind('/').map_or("/", |end| &path[..=end]);
+        format!("http://{host}{folder}{location}")
+    };
+    is_url(&target).then_some(target)
+}
+
+fn refusal(url: &str, answer: &ResponseLazy) -> Error {
+    let cause = format!("{} {}", answer.status_code, answer.reason_phrase);
+    Error::new("fetch", url, cause.trim())
+}
+
+/// The digest in an `.md5` file, as `md5sum` prints it: 32 hex digits first (a `\` before them marks an odd name).
+pub fn md5_file(url: &str) -> Result<String> {
+    let mut answer = open(url, 0)?;
+    if status(&answer) != 200 {
+        return Err(refusal(url, &answer));
+    }
+    let body = read_up_to(&mut answer, MD5_LIMIT).at("fetch", url)?;
+    let text = String::from_utf8_lossy(&body);
+    let first = text.split_whitespace().next().unwrap_or_default();
+    let digest = first.trim_start_matches('\\').to_ascii_lowercase();
+    if is_md5(&digest) {
+        return Ok(digest);
+    }
+    Err(Error::new(
+        "use",
+        url,
+        "it does not begin with 32 hex digits, as md5sum prints them",
+    ))
+}
+
+/// Fetches a small file to `path`, which must not exist. A body that nothing bounds is fetched twice and must be the
+/// same, for a connection cut in the middle looks like its end.
+pub fn small_file(url: &str, path: &Path) -> Result<()> {
+    let (body, bounded) = small_body(url)?;
+    if !bounded && small_body(url)?.0 != body {
+        return Err(Error::new(
+            "fetch",
+            url,
+            "it has no length, and two fetches of it differ",
+        ));
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(path)
+        .at("create", path.display())?;
+    file.write_all(&body).at("write", path.display())?;
+    file.sync_all().at("sync", path.display())
+}
+
+fn small_body(url: &str) -> Result<(Vec<u8>, bool)> {
+    let mut answer = open(url, 0)?;
+    if status(&answer) != 200 {
+        return Err(refusal(url, &answer));
+    }
+    let bounded = content_length(&answer).is_some();
+    let body = read_up_to(&mut answer, CONFIG_LIMIT).at("fetch", url)?;
+    Ok((body, bounded))
+}
+
+/// A tarball whose bytes have the wanted digest. Only `tarball` makes one, so that nothing else can be unpacked.
+pub struct Verified {
+    pub file: File,
+    pub md5: String,
+    pub size: u64,
+}
+
+/// Called with the bytes that are here and the bytes in all; an error ends the download.
+pub type Progress<'a> = &'a mut dyn FnMut(u64, Option<u64>) -> Result<()>;
+
+/// Downloads to `part`, going on where an earlier attempt ended, and verifies the digest on the way.
+pub fn tarball(url: &str, md5: &str, part: &Path, progress: Progress) -> Result<Verified> {
+    let mut download = Download::resume(url, part)?;
+    let inherited = download.have > 0;
+    download.complete(md5, progress)?;
+    if !download.matches(md5) && inherited {
+        // The beginning came from an earlier attempt, perhaps from another file of that name.
+        download.begin_again()?;
+        download.complete(md5, progress)?;
+    }
+    if download.matches(md5) {
+        let size = download.have;
+        let file = File::open(part).at("open", part.display())?;
+        let md5 = md5.to_owned();
+        return Ok(Verified { file, md5, size });
+    }
+    let got = download.digest();
+    // What is wrong now is wrong to resume from.
+    let _ = fs::remove_file(part);
+    Err(Error::new(
+        "verify",
+        url,
+        format!("its md5 is {got}, wanted {md5}"),
+    ))
+}
+
+/// Why one connection ended.
+enum Cut {
+    /// The body ended where it should.
+    Complete,
+    /// Worth another connection.
+    Broken(Error),
+    /// Not worth one now.
+    Fatal(Error),
+}
+
+struct Download<'a> {
+    url: &'a str,
+    part: &'a Path,
+    file: File,
+    sum: md5::Context,
+    have: u64,
+    total: Option<u64>,
+    fresh_starts: u32,
+}
+
+impl<'a> Download<'a> {
+    /// Opens the part and digests what it holds.
+    fn resume(url: &'a str, part: &'a Path) -> Result<Self> {
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .custom_flags(libc::O_NOFOLLOW)
+            .mode(0o644)
+            .open(part)
+            .at("open", part.display())?;
+        let mut sum = md5::Context::new();
+        let mut have = 0;
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            let got = file.read(&mut chunk).at("read", part.display())?;
+            if got == 0 {
+                break;
+            }
+            sum.consume(&chunk[..got]);
+            have += got as u64;
+        }
+        Ok(Self {
+            url,
+            part,
+            file,
+            sum,
+            have,
+            total: None,
+            fresh_starts: 0,
+        })
+    }
+
+    fn begin_again(&mut self) -> Result<()> {
+        self.fresh_starts += 1;
+        self.file.set_len(0).at("empty", self.part.display())?;
+        self.file
+            .seek(SeekFrom::Start(0))
+            .at("rewind", self.part.display())?;
+        self.sum = md5::Context::new();
+        self.have = 0;
+        Ok(())
+    }
+
+    fn digest(&self) -> String {
+        format!("{:x}", self.sum.clone().finalize())
+    }
+
+    fn matches(&self, md5: &str) -> bool {
+        self.digest() == md5
+    }
+
+    /// Connection after connection until the body is whole.
+    fn complete(&mut self, md5: &str, progress: Progress) -> Result<()> {
+        let mut barren = 0;
+        loop {
+            let before = self.have;
+            let error = match self.connection(progress) {
+                Cut::Complete => return Ok(()),
+                // A body without a length may be whole or cut; the digest knows.
+                Cut::Broken(_) if self.total.is_none() && self.matches(md5) => return Ok(()),
+                Cut::Fatal(error) => return Err(error),
+                Cut::Broken(error) => error,
+            };
+            barren = if self.have > before { 0 } else { barren + 1 };
+            if barren >= BARREN_TRIES || self.fresh_starts > FRESH_STARTS {
+                return Err(error);
+            }
+            if barren > 0 {
+                std::thread::sleep(Duration::from_secs(u64::from(barren)));
+            }
+        }
+    }
+
+    fn connection(&mut self, progress: Progress) -> Cut {
+        let answer = match open(self.url, self.have) {
+            Ok(answer) => answer,
+            Err(error) if self.have > 0 => return Cut::Broken(error),
+            Err(error) => return Cut::Fatal(error),
+        };
+        match self.accept(&answer) {
+            Ok(true) => self.receive(answer, progress),
+            Ok(false) => Cut::Complete,
+            Err(cut) => cut,
+        }
+    }
+
+    /// Decides from the head where the body belongs; false when there is nothing left to fetch.
+    fn accept(&mut self, answer: &ResponseLazy) -> std::result::Result<bool, Cut> {
+        match answer.status_code {
+            200 => {
+                if self.have > 0 {
+                    self.begin_again().map_err(Cut::Fatal)?;
+                }
+                self.total = content_length(answer);
+            }
+            206 => self.accept_range(answer)?,
+            416 if self.have > 0 => {
+                let total = header(answer, "content-range")
+                    .and_then(|range| range.strip_prefix("bytes */"));
+                if total.and_then(|total| total.parse().ok()) == Some(self.have) {
+                    return Ok(false);
+                }
+                self.begin_again().map_err(Cut::Fatal)?;
+                return Err(Cut::Broken(refusal(self.url, answer)));
+            }
+            _ => return Err(Cut::Fatal(refusal(self.url, answer))),
+        }
+        let total = self.total.unwrap_or(0);
+        if total > TARBALL_LIMIT {
+            let cause = format!("it is {total} bytes, the limit is {TARBALL_LIMIT}");
+            return Err(Cut::Fatal(Error::new("fetch", self.url, cause)));
+        }
+        self.check_space().map_err(Cut::Fatal)?;
+        Ok(true)
+    }
+
+    /// A 206 must continue exactly where we are, in a file as long as before.
+    fn accept_range(&mut self, answer: &ResponseLazy) -> std::result::Result<(), Cut> {
+        let range = header(answer, "content-range").unwrap_or_default();
+        let total = range
+            .strip_prefix(&format!("bytes {}-", self.have))
+            .and_then(|rest| rest.split_once('/'))
+            .and_then(|(_, total)| total.parse::<u64>().ok());
+        let agrees = self.total.is_none() || self.total == total;
+        if let Some(total) = total.filter(|total| agrees && *total > self.have) {
+            self.total = Some(total);
+            return Ok(());
+        }
+        let cause = format!(
+            "asked for bytes from {}, the server sent {range:?}",
+            self.have
+        );
+        self.begin_again().map_err(Cut::Fatal)?;
+        self.total = None;
+        Err(Cut::Broken(Error::new("resume", self.url, cause)))
+    }
+
+    fn check_space(&self) -> Result<()> {
+        let total = self.total.unwrap_or(0);
+        let needed = (total - self.have.min(total)) + total * UNPACKED_ESTIMATE + SPACE_RESERVE;
+        check_space(self.part, needed)
+    }
+
+    fn receive(&mut self, mut answer: ResponseLazy, progress: Progress) -> Cut {
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            let got = match answer.read(&mut chunk) {
+                Ok(0) => return self.ended(),
+                Ok(got) => got,
+                Err(error) => return Cut::Broken(Error::new("fetch", self.url, error)),
+            };
+            if let Err(error) = self.take(&chunk[..got], progress) {
+                return Cut::Fatal(error);
+            }
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8], progress: Progress) -> Result<()> {
+        if self.have == 0 {
+            self.check_beginning(bytes)?;
+        }
+        if self.have + bytes.len() as u64 > self.total.unwrap_or(TARBALL_LIMIT) {
+            return Err(Error::new(
+                "fetch",
+                self.url,
+                "more bytes come than were announced",
+            ));
+        }
+        self.file
+            .write_all(bytes)
+            .at("write", self.part.display())?;
+        self.sum.consume(bytes);
+        self.have += bytes.len() as u64;
+        progress(self.have, self.total)
+    }
+
+    /// Names what is commonly served in place of a tarball. The two magic bytes are RFC 1952's.
+    fn check_beginning(&self, bytes: &[u8]) -> Result<()> {
+        let text = bytes.trim_ascii_start();
+        let cause = if text.first() == Some(&b'<') {
+            "the body is HTML, not a gzip archive; does the store want a login?"
+        } else if bytes.starts_with(&[0x1f]) && (bytes.len() == 1 || bytes[1] == 0x8b) {
+            return Ok(());
+        } else {
+            "the body is not a gzip archive"
+        };
+        Err(Error::new("use", self.url, cause))
+    }
+
+    fn ended(&self) -> Cut {
+        let cause = match self.total {
+            Some(total) if self.have == total => return Cut::Complete,
+            Some(total) => format!("the connection ended after {} of {total} bytes", self.have),
+            None => format!(
+                "the body ended after {} bytes, and had no length",
+                self.have
+            ),
+        };
+        Cut::Broken(Error::new("fetch", self.url, cause))
+    }
+}
+
+/// Fails with the numbers when the filesystem of `path` has less room than this.
+pub fn check_space(path: &Path, needed: u64) -> Result<()> {
+    let folder = path.parent().unwrap_or(path);
+    match sys::free_bytes(folder) {
+        Some(free) if free < needed => {
+            let cause = format!("{} MB are needed, {} MB are free", needed >> 20, free >> 20);
+            Err(Error::new("install below", folder.display(), cause))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_resolve_like_a_browser_and_leave_http_never() {
+        let from = "http://store:80/a/b/c.tar.gz?x=/y";
+        for (location, target) in [
+            ("http://other/x", Some("http://other/x")),
+            ("//other/x", Some("http://other/x")),
+            ("/x", Some("http://store:80/x")),
+            ("x", Some("http://store:80/a/b/x")),
+            ("?y", Some("http://store:80/a/b/?y")),
+            ("ftp://other/x", None),
+            ("file:///etc/passwd", None),
+            ("http://o\u{e9}/", None),
+            ("", None),
+        ] {
+            assert_eq!(redirected(from, location).as_deref(), target, "{location}");
+        }
+        assert_eq!(redirected("http://h", "x").as_deref(), Some("http://h/x"));
+    }
+}

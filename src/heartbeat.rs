@@ -1,0 +1,379 @@
+//! The heartbeat's bytes: what was seen → request, answer → desired agents. Pure; `beat.rs` carries them.
+//! The format is that of the original updater and its stock server, with fields of ours that it ignores.
+
+use miniserde::json::{self, Array, Object, Value};
+use miniserde::{Serialize, json::from_str};
+
+use crate::job::{BeatJob, Reported, SeenAgent, VERSION};
+use crate::json::{kind, syntax_error};
+use crate::log::brief;
+use crate::model::{Desired, Refusal, Site, State, WireAgent};
+
+/// Words of ours in a heartbeat stay within this; stock servers keep them in a column of a table.
+const TEXT_LIMIT: usize = 200;
+
+#[derive(Serialize)]
+struct Request {
+    hostname: String,
+    ip: String,
+    #[serde(rename = "runUser")]
+    run_user: String,
+    #[serde(rename = "updaterVersion")]
+    updater_version: String,
+    /// Never null: the stock server dies of it.
+    #[serde(rename = "realAgents")]
+    real_agents: Vec<RealAgent>,
+    arch: String,
+    errors: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct RealAgent {
+    name: String,
+    version: String,
+    status: String,
+    timestamp: u64,
+    #[serde(rename = "runUser")]
+    run_user: String,
+    #[serde(rename = "workDir")]
+    work_dir: String,
+    #[serde(rename = "desiredVersion")]
+    desired_version: String,
+    phase: String,
+    error: String,
+}
+
+/// The body of a heartbeat. `now` is in seconds since 1970.
+pub fn request(job: &BeatJob, seen: &[SeenAgent], ip: &str, arch: &str, now: u64) -> String {
+    let reported = job.agents.iter();
+    let real_agents = reported
+        .filter_map(|agent| {
+            let seen = seen
+                .iter()
+                .find(|seen| seen.name.as_str() == agent.wire.name)?;
+            real_agent(agent, seen, now)
+        })
+        .collect();
+    json::to_string(&Request {
+        hostname: job.hostname.clone(),
+        ip: ip.to_owned(),
+        run_user: job.run_user.clone(),
+        updater_version: VERSION.to_owned(),
+        real_agents,
+        arch: arch.to_owned(),
+        errors: job
+            .errors
+            .iter()
+            .map(|error| brief(error, TEXT_LIMIT))
+            .collect(),
+    })
+}
+
+/// None for an agent of which nothing is installed and nothing should be.
+fn real_agent(agent: &Reported, seen: &SeenAgent, now: u64) -> Option<RealAgent> {
+    let site = match &seen.there {
+        Some(there) if there.current.is_some() => there,
+        _ => &seen.here,
+    };
+    let version = site.current.as_ref().map(|build| build.version.to_string());
+    if version.is_none() && agent.wire.cmd != "start" {
+        return None;
+    }
+    Some(RealAgent {
+        name: agent.wire.name.clone(),
+        status: status(agent, site),
+        version: version.unwrap_or_default(),
+        timestamp: now,
+        run_user: site.place.run_user.clone(),
+        work_dir: site.place.work_dir.clone(),
+        desired_version: agent.wire.version.clone(),
+        phase: agent.phase.clone(),
+        error: brief(&agent.error, TEXT_LIMIT),
+    })
+}
+
+/// The status column: the script's own word where there is one, else why there is none.
+fn status(agent: &Reported, site: &Site) -> String {
+    let text = match site.state {
+        State::Started | State::Stopped | State::Other => site.status.clone(),
+        State::Silent => format!("unknown: {}", site.status),
+        State::Absent if site.current.is_some() => "failed: its control cannot be run".to_owned(),
+        State::Absent if !agent.error.is_empty() => format!("failed: {}", agent.error),
+        State::Absent if !agent.phase.is_empty() => agent.phase.clone(),
+        State::Absent => "installing".to_owned(),
+    };
+    brief(&text, TEXT_LIMIT)
+}
+
+/// One entry of the desired state: as written, or why it cannot be.
+pub type Entry = Result<WireAgent, Refusal>;
+
+/// The entries of a valid answer; none when it asks for no change. The error is why the answer is not valid.
+pub fn answer(status: u16, reason: &str, body: &[u8]) -> Result<Vec<Entry>, String> {
+    if !(200..300).contains(&status) {
+        return Err(format!("{status} {}", brief(reason, 80)).trim().to_owned());
+    }
+    let text = std::str::from_utf8(body).map_err(|_| "the answer is not UTF-8".to_owned())?;
+    let value: Value = from_str(text).map_err(|_| not_json(text))?;
+    let Value::Object(object) = value else {
+        return Err(format!("the answer is {}, not an object", kind(&value)));
+    };
+    if let Some(complaint) = complaint(&object) {
+        return Err(complaint);
+    }
+    match object.get("desiredAgents") {
+        Some(Value::Array(agents)) => Ok(entries(agents)),
+        Some(Value::Null) => Ok(Vec::new()),
+        Some(other) => Err(format!("desiredAgents is {}, not a list", kind(other))),
+        None => Err("the answer has no desiredAgents".to_owned()),
+    }
+}
+
+fn not_json(text: &str) -> String {
+    if text.trim_start().starts_with('<') {
+        return "the answer is HTML, not JSON".to_owned();
+    }
+    let place = syntax_error(text).unwrap_or_else(|| "a number is out of range".to_owned());
+    format!("the answer is not JSON: {place}")
+}
+
+/// What a server says in place of a desired state: `errorMessage`, or the stock server's `success` and `message`.
+fn complaint(object: &Object) -> Option<String> {
+    let said = |key: &str| match object.get(key) {
+        Some(Value::String(text)) if !text.is_empty() => Some(brief(text, TEXT_LIMIT)),
+        _ => None,
+    };
+    if let Some(text) = said("errorMessage") {
+        return Some(format!("the server says: {text}"));
+    }
+    match object.get("success") {
+        Some(Value::Bool(false)) => {
+            let text = said("message").unwrap_or_else(|| "no success".to_owned());
+            Some(format!("the server says: {text}"))
+        }
+        _ => None,
+    }
+}
+
+/// The desired state on disk: a bare list, as the original writes it, or a whole answer.
+pub fn saved(text: &str) -> Option<Vec<Entry>> {
+    match from_str(text).ok()? {
+        Value::Array(agents) => Some(entries(&agents)),
+        Value::Object(object) => match object.get("desiredAgents")? {
+            Value::Array(agents) => Some(entries(agents)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn entries(agents: &Array) -> Vec<Entry> {
+    agents.iter().map(entry).collect()
+}
+
+fn entry(value: &Value) -> Entry {
+    let Value::Object(object) = value else {
+        return Err(Refusal {
+            name: String::new(),
+            cause: format!("it is {}, not an object", kind(value)),
+        });
+    };
+    let name = match object.get("name") {
+        Some(Value::String(name)) => name.clone(),
+        _ => String::new(),
+    };
+    let text = |key: &str| match object.get(key) {
+        None | Some(Value::Null) => Ok(String::new()),
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(other) => Err(Refusal {
+            name: name.clone(),
+            cause: format!("{key} is {}, not a string", kind(other)),
+        }),
+    };
+    Ok(WireAgent {
+        name: text("name")?,
+        version: text("version")?,
+        tarball: text("tarball")?,
+        md5: text("md5")?,
+        cmd: text("cmd")?,
+        run_user: text("runUser")?,
+        work_dir: text("workDir")?,
+        config_file_name: text("configFileName")?,
+        config_remote_url: text("configRemoteUrl")?,
+    })
+}
+
+/// The entries that can be followed, and why the others cannot. Of two with one name the first counts.
+pub fn sort(entries: Vec<Entry>, own_dir: &str) -> (Vec<WireAgent>, Vec<Refusal>) {
+    let mut accepted: Vec<WireAgent> = Vec::new();
+    let mut refused = Vec::new();
+    for entry in entries {
+        let checked = entry.and_then(|wire| {
+            let is_second = accepted.iter().any(|first| first.name == wire.name);
+            let cause = match Desired::check(&wire, own_dir) {
+                Ok(_) if is_second => "it is named twice, the first entry counts".to_owned(),
+                Ok(_) => return Ok(wire),
+                Err(cause) => cause,
+            };
+            let name = wire.name;
+            Err(Refusal { name, cause })
+        });
+        match checked {
+            Ok(wire) => accepted.push(wire),
+            Err(refusal) => refused.push(refusal),
+        }
+    }
+    (accepted, refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{AgentName, Build, Place, Version};
+
+    fn job() -> BeatJob {
+        BeatJob {
+            made_by: VERSION.into(),
+            url: None,
+            hostname: "h".into(),
+            ip: String::new(),
+            run_user: "root".into(),
+            own_dir: "/opt".into(),
+            log_level: "info".into(),
+            errors: Vec::new(),
+            agents: vec![Reported {
+                wire: WireAgent {
+                    name: "demo".into(),
+                    version: "1.0.1".into(),
+                    cmd: "start".into(),
+                    ..Default::default()
+                },
+                there: None,
+                phase: String::new(),
+                error: "cannot fetch x: 404\n\u{e9}".into(),
+            }],
+        }
+    }
+
+    fn seen(state: State, installed: bool) -> SeenAgent {
+        let mut here = Site::empty(Place {
+            work_dir: "/home/falcon".into(),
+            run_user: "falcon".into(),
+        });
+        here.state = state;
+        here.status = "started".into();
+        here.current = installed.then(|| Build {
+            version: Version::parse("1.0.0").expect("valid"),
+            md5: String::new(),
+        });
+        SeenAgent {
+            name: AgentName::parse("demo").expect("valid"),
+            here,
+            there: None,
+        }
+    }
+
+    #[test]
+    fn a_request_begins_with_the_original_s_fields_in_their_order() {
+        let body = request(
+            &job(),
+            &[seen(State::Started, true)],
+            "192.0.2.2",
+            "linux_386",
+            7,
+        );
+        let original = r#"{"hostname":"h","ip":"192.0.2.2","runUser":"root","updaterVersion":""#;
+        assert!(body.starts_with(original), "{body}");
+        let agent = r#""realAgents":[{"name":"demo","version":"1.0.0","status":"started","timestamp":7,"runUser":"falcon","workDir":"/home/falcon","desiredVersion":"1.0.1","phase":"","error":"cannot fetch x: 404 ?"}]"#;
+        assert!(body.contains(agent), "{body}");
+    }
+
+    #[test]
+    fn an_agent_of_which_nothing_is_installed_says_why() {
+        let body = request(&job(), &[seen(State::Absent, false)], "", "linux_386", 7);
+        assert!(
+            body.contains(r#""version":"","status":"failed: cannot fetch x: 404 ?""#),
+            "{body}"
+        );
+    }
+
+    #[test]
+    fn no_agents_are_an_empty_list_and_never_null() {
+        let mut none = job();
+        none.agents.clear();
+        assert!(request(&none, &[], "", "x", 7).contains(r#""realAgents":[]"#));
+    }
+
+    #[test]
+    fn odd_answers_are_told_and_accepted_by_nobody() {
+        let deep = "[".repeat(200_000);
+        for (status, body, told) in [
+            (500, "{}", "500 Oops"),
+            (404, "", "404 Oops"),
+            (200, "", "the answer is not JSON: line 1, column 1"),
+            (200, " <html>", "the answer is HTML"),
+            (200, &deep, "the answer is not JSON"),
+            (200, "[]", "the answer is a list"),
+            (200, "{}", "the answer has no desiredAgents"),
+            (
+                200,
+                r#"{"message": "hostname is blank", "success": false}"#,
+                "the server says: hostname is blank",
+            ),
+            (
+                200,
+                r#"{"errorMessage": "no", "desiredAgents": []}"#,
+                "the server says: no",
+            ),
+            (
+                200,
+                r#"{"desiredAgents": {}}"#,
+                "desiredAgents is an object",
+            ),
+        ] {
+            let error = answer(status, "Oops", body.as_bytes()).expect_err(told);
+            assert!(error.starts_with(told), "{error}");
+        }
+        assert!(answer(200, "", b"\xff").is_err());
+    }
+
+    #[test]
+    fn an_answer_without_agents_asks_for_no_change() {
+        for body in [
+            r#"{"errorMessage": "", "desiredAgents": []}"#,
+            r#"{"errorMessage": "", "desiredAgents": null}"#,
+        ] {
+            assert!(answer(200, "", body.as_bytes()).expect("valid").is_empty());
+        }
+    }
+
+    #[test]
+    fn one_bad_entry_does_not_take_the_others_with_it() {
+        let body = r#"{"desiredAgents": [null, 7, {"name": "a", "version": 1},
+            {"name": "b", "version": "1", "tarball": "http://x", "cmd": "start", "md5": null, "more": {}},
+            {"name": "b", "version": "2", "tarball": "http://x", "cmd": "start"}]}"#;
+        let entries = answer(200, "", body.as_bytes()).expect("valid");
+        let (accepted, refused) = sort(entries, "/opt");
+        assert_eq!(accepted.len(), 1);
+        assert_eq!(accepted[0].version, "1");
+        let told: Vec<String> = refused.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "an entry without a name: it is null, not an object",
+                "an entry without a name: it is a number, not an object",
+                "a: version is a number, not a string",
+                "b: it is named twice, the first entry counts",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_desired_state_is_read_as_the_original_wrote_it() {
+        let list = r#"[{"name":"demo","version":"5.1.3","tarball":"http://x","md5":"","cmd":"start","runUser":"","workDir":"","configFileName":"","configRemoteUrl":""}]"#;
+        assert_eq!(saved(list).expect("valid").len(), 1);
+        let whole = format!("{{\"errorMessage\":\"\",\"desiredAgents\":{list}}}");
+        assert_eq!(saved(&whole).expect("valid").len(), 1);
+        assert!(saved("null").is_none());
+    }
+}

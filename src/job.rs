@@ -1,0 +1,216 @@
+//! What the daemon and its children say to each other: a job as JSON on stdin, one event a line on stdout.
+//! Both ends are this binary; a job made by another version of it is refused.
+
+use std::io::{Read, Seek, Write};
+
+use miniserde::{Deserialize, Serialize, json};
+
+use crate::error::{Error, Result};
+use crate::model::{
+    AgentName, Build, Fault, Place, Refusal, Release, Site, Spot, Step, Task, Version, WireAgent,
+};
+use crate::sys;
+
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// More than a job of 10,000 agents.
+const JOB_LIMIT: u64 = 16 << 20;
+
+/// What a beat is to do.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct BeatJob {
+    pub made_by: String,
+    /// Where to POST; none while the server is left in peace, and then the beat only looks.
+    pub url: Option<String>,
+    pub hostname: String,
+    /// Empty: the address that this host uses toward the server.
+    pub ip: String,
+    pub run_user: String,
+    pub own_dir: String,
+    pub log_level: String,
+    /// Entries that the last answer was refused for.
+    pub errors: Vec<String>,
+    pub agents: Vec<Reported>,
+}
+
+/// One agent of the accepted desired state, and what only the daemon knows of it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Reported {
+    pub wire: WireAgent,
+    /// Where it last ran well, when that is not where it should be.
+    pub there: Option<Place>,
+    pub phase: String,
+    pub error: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Kind {
+    Install,
+    Switch,
+    Start,
+    Stop,
+    Prune,
+}
+
+/// One step of one agent.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ActJob {
+    made_by: String,
+    pub log_level: String,
+    pub name: AgentName,
+    pub place: Place,
+    kind: Kind,
+    release: Option<Release>,
+    back: Option<Spot>,
+    build: Option<Build>,
+    keep: Vec<Version>,
+    /// Where else the agent lives, for a step that moves it.
+    pub there: Option<Place>,
+}
+
+impl ActJob {
+    pub fn new(name: &AgentName, task: &Task, there: Option<Place>, log_level: &str) -> Self {
+        let mut job = Self {
+            made_by: VERSION.to_owned(),
+            log_level: log_level.to_owned(),
+            name: name.clone(),
+            place: task.place.clone(),
+            kind: Kind::Prune,
+            release: None,
+            back: None,
+            build: None,
+            keep: Vec::new(),
+            there,
+        };
+        match task.step.clone() {
+            Step::Install(release) => {
+                job.kind = Kind::Install;
+                job.release = Some(release);
+            }
+            Step::Switch { back, to } => {
+                job.kind = Kind::Switch;
+                job.back = back;
+                job.build = Some(to);
+            }
+            Step::Start(build) => {
+                job.kind = Kind::Start;
+                job.build = Some(build);
+            }
+            Step::Stop(version) => {
+                job.kind = Kind::Stop;
+                let md5 = String::new();
+                job.build = Some(Build { version, md5 });
+            }
+            Step::Prune(keep) => job.keep = keep,
+        }
+        job
+    }
+
+    pub fn step(&self) -> Option<Step> {
+        Some(match self.kind {
+            Kind::Install => Step::Install(self.release.clone()?),
+            Kind::Switch => Step::Switch {
+                back: self.back.clone(),
+                to: self.build.clone()?,
+            },
+            Kind::Start => Step::Start(self.build.clone()?),
+            Kind::Stop => Step::Stop(self.build.clone()?.version),
+            Kind::Prune => Step::Prune(self.keep.clone()),
+        })
+    }
+}
+
+/// What a child reports. One flat record: miniserde has no enums with data.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Event {
+    pub what: What,
+    /// With `Phase`: what is being done, for heartbeat and status.
+    pub phase: Option<String>,
+    pub bytes: Option<u64>,
+    pub total: Option<u64>,
+    /// With `Done` and `Refused`: why it failed.
+    pub error: Option<String>,
+    pub fault: Option<Fault>,
+    /// The agents as they were seen last: of a beat in the order of its job, of an act its own.
+    pub seen: Option<Vec<SeenAgent>>,
+    /// With `Answered`: the accepted entries, and why the others were not.
+    pub agents: Option<Vec<WireAgent>>,
+    pub refused: Option<Vec<Refusal>>,
+    /// Seconds.
+    pub retry_after: Option<u64>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum What {
+    /// A sign of life, with what is being done.
+    #[default]
+    Phase,
+    /// From here on the child must not be ended: its agent is between two versions.
+    Critical,
+    /// A beat has looked at its agents.
+    Observed,
+    /// A beat has a valid answer.
+    Answered,
+    /// A beat has none.
+    Refused,
+    /// An act has ended.
+    Done,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SeenAgent {
+    pub name: AgentName,
+    pub here: Site,
+    pub there: Option<Site>,
+}
+
+impl Event {
+    /// Prints the event as one line. Fails when the daemon is gone.
+    pub fn send(&self) -> std::io::Result<()> {
+        let line = json::to_string(self) + "\n";
+        std::io::stdout().write_all(line.as_bytes())?;
+        std::io::stdout().flush()
+    }
+
+    pub fn parse(line: &str) -> Option<Self> {
+        line.starts_with('{').then(|| json::from_str(line).ok())?
+    }
+}
+
+/// A job as a file that can be a child's stdin: unlike a pipe it never makes the daemon wait.
+pub fn to_stdin(job: &impl Serialize) -> std::io::Result<std::fs::File> {
+    let mut file = sys::nameless_file()?;
+    file.write_all(json::to_string(job).as_bytes())?;
+    file.rewind()?;
+    Ok(file)
+}
+
+pub fn beat_from_stdin() -> Result<BeatJob> {
+    let job: BeatJob = from_stdin()?;
+    same_version(&job.made_by)?;
+    Ok(job)
+}
+
+pub fn act_from_stdin() -> Result<ActJob> {
+    let job: ActJob = from_stdin()?;
+    same_version(&job.made_by)?;
+    Ok(job)
+}
+
+fn from_stdin<T: Deserialize>() -> Result<T> {
+    let refuse = |cause: &str| Error::new("read", "the job on stdin", cause);
+    let mut text = String::new();
+    std::io::stdin()
+        .take(JOB_LIMIT)
+        .read_to_string(&mut text)
+        .map_err(|error| refuse(&error.to_string()))?;
+    json::from_str(&text)
+        .map_err(|_| refuse("it is none of ours; this command is for the daemon's own use"))
+}
+
+fn same_version(made_by: &str) -> Result<()> {
+    if made_by == VERSION {
+        return Ok(());
+    }
+    let cause = format!("it is from version {made_by} and this is {VERSION}; restart the updater");
+    Err(Error::new("take", "the job on stdin", cause))
+}

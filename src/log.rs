@@ -1,0 +1,152 @@
+//! Log lines on stderr: `2026-11-22T17:31:33Z WARN demo: cannot fetch http://…: 404`.
+//! One `write` a line, so that lines of several processes never mix; text from outside loses its control characters.
+
+use std::fmt;
+use std::io::Write;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Level {
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+impl Level {
+    /// The names that cfg.json may use; `warning` is the original's other word.
+    pub fn parse(name: &str) -> Option<Self> {
+        match name.to_ascii_lowercase().as_str() {
+            "debug" => Some(Self::Debug),
+            "info" => Some(Self::Info),
+            "warn" | "warning" => Some(Self::Warn),
+            "error" => Some(Self::Error),
+            _ => None,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Debug => "DEBUG",
+            Self::Info => "INFO",
+            Self::Warn => "WARN",
+            Self::Error => "ERROR",
+        }
+    }
+}
+
+static LEAST: AtomicU8 = AtomicU8::new(Level::Info as u8);
+
+pub fn set_level(level: Level) {
+    LEAST.store(level as u8, Ordering::Relaxed);
+}
+
+pub fn debug(message: fmt::Arguments) {
+    line(Level::Debug, message);
+}
+
+pub fn info(message: fmt::Arguments) {
+    line(Level::Info, message);
+}
+
+pub fn warn(message: fmt::Arguments) {
+    line(Level::Warn, message);
+}
+
+pub fn error(message: fmt::Arguments) {
+    line(Level::Error, message);
+}
+
+fn line(level: Level, message: fmt::Arguments) {
+    if (level as u8) < LEAST.load(Ordering::Relaxed) {
+        return;
+    }
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    let text = format!(
+        "{} {} {}\n",
+        timestamp(now),
+        level.name(),
+        printable(&message.to_string())
+    );
+    // A log that cannot be written must not stop the work; there is nobody left to tell.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// The text without control characters, so that no printed word can forge a line or move a cursor.
+pub fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            '\t' | '\n' | '\r' => ' ',
+            // Bidirectional and line separators reorder or split what a person reads.
+            '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '?',
+            c if c.is_control() => '?',
+            c => c,
+        })
+        .collect()
+}
+
+/// Printable ASCII of at most `limit` bytes, on one line and trimmed: what may go into a heartbeat.
+pub fn brief(text: &str, limit: usize) -> String {
+    let mut out = String::new();
+    for word in text.split_whitespace() {
+        if !out.is_empty() {
+            out.push(' ');
+        }
+        out.extend(
+            word.chars()
+                .map(|c| if c.is_ascii_graphic() { c } else { '?' }),
+        );
+        if out.len() >= limit {
+            break;
+        }
+    }
+    out.truncate(limit);
+    out
+}
+
+/// Seconds since 1970 as RFC 3339 UTC. The date arithmetic is Howard Hinnant's `civil_from_days`.
+pub fn timestamp(unix: u64) -> String {
+    let days = unix / 86_400 + 719_468;
+    let era = days / 146_097;
+    let day_of_era = days % 146_097;
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (unix / 3_600 % 24, unix / 60 % 60, unix % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timestamps_match_the_calendar() {
+        for (unix, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_795_367_521, "2026-11-22T17:12:01Z"),
+            (4_102_444_799, "2099-12-31T23:59:59Z"),
+        ] {
+            assert_eq!(timestamp(unix), text);
+        }
+    }
+
+    #[test]
+    fn text_from_outside_cannot_forge_a_line() {
+        assert_eq!(printable("a\nb\x1b[2Jc\u{202e}d"), "a b?[2Jc?d");
+    }
+
+    #[test]
+    fn a_brief_text_is_one_line_of_printable_ascii() {
+        assert_eq!(brief("  not\n started\u{e9}\x07 ", 200), "not started??");
+        assert_eq!(brief("abcdef", 3), "abc");
+    }
+}

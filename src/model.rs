@@ -1,0 +1,526 @@
+//! The nouns: what a server may ask for, what a host has, and the steps between. Checked once, here, and then safe
+//! in a path and in an argument list. No input, no output.
+
+use std::fmt;
+
+use miniserde::{Deserialize, Serialize, make_place};
+
+use crate::log::{brief, printable};
+
+/// The longest name and version; a directory entry holds 255 bytes, and we append to both.
+const NAME_LIMIT: usize = 64;
+/// The longest URL that we take; common servers refuse longer ones.
+const URL_LIMIT: usize = 2048;
+/// The longest path that we take from a server, far below every system's PATH_MAX.
+const PATH_LIMIT: usize = 512;
+
+macro_rules! checked_name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+        pub struct $name(String);
+
+        impl $name {
+            pub fn parse(text: &str) -> Option<Self> {
+                is_plain_name(text).then(|| Self(text.to_owned()))
+            }
+
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl Serialize for $name {
+            fn begin(&self) -> miniserde::ser::Fragment<'_> {
+                self.0.begin()
+            }
+        }
+
+        const _: () = {
+            make_place!(Place);
+            impl miniserde::de::Visitor for Place<$name> {
+                fn string(&mut self, text: &str) -> miniserde::Result<()> {
+                    self.out = Some($name::parse(text).ok_or(miniserde::Error)?);
+                    Ok(())
+                }
+            }
+            impl Deserialize for $name {
+                fn begin(out: &mut Option<Self>) -> &mut dyn miniserde::de::Visitor {
+                    Place::new(out)
+                }
+            }
+        };
+    };
+}
+
+checked_name!(
+    /// `[A-Za-z0-9][A-Za-z0-9._+-]{0,63}`: a directory below workDir.
+    AgentName
+);
+checked_name!(
+    /// `[A-Za-z0-9][A-Za-z0-9._+-]{0,63}`: a directory below the agent's, and what `.version` holds.
+    Version
+);
+
+fn is_plain_name(text: &str) -> bool {
+    text.len() <= NAME_LIMIT
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"._+-".contains(&b))
+}
+
+/// One agent of the desired state in wire format, every field as the server wrote it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct WireAgent {
+    pub name: String,
+    pub version: String,
+    pub tarball: String,
+    pub md5: String,
+    pub cmd: String,
+    #[serde(rename = "runUser")]
+    pub run_user: String,
+    #[serde(rename = "workDir")]
+    pub work_dir: String,
+    #[serde(rename = "configFileName")]
+    pub config_file_name: String,
+    #[serde(rename = "configRemoteUrl")]
+    pub config_remote_url: String,
+}
+
+/// An entry that is not followed, and why. The name is as written.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Refusal {
+    pub name: String,
+    pub cause: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let name = brief(&self.name, NAME_LIMIT);
+        let name = if name.is_empty() {
+            "an entry without a name"
+        } else {
+            &name
+        };
+        write!(f, "{name}: {}", self.cause)
+    }
+}
+
+/// Where an agent lives: `<work_dir>/<name>`, run as `run_user` (empty: the updater's own user).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Place {
+    pub work_dir: String,
+    pub run_user: String,
+}
+
+/// What can be fetched and installed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Release {
+    pub version: Version,
+    pub tarball: String,
+    /// 32 hex digits, or the base URL of an `.md5` file, or empty for the tarball's own.
+    pub md5: String,
+    pub config_file_name: String,
+    pub config_remote_url: String,
+}
+
+impl Release {
+    /// The digest that the desired state names itself, in lower case; none where it lies in a file beside the tarball.
+    pub fn inline_md5(&self) -> Option<String> {
+        is_md5(&self.md5).then(|| self.md5.to_ascii_lowercase())
+    }
+
+    pub fn build(&self) -> Build {
+        Build {
+            version: self.version.clone(),
+            md5: self.inline_md5().unwrap_or_default(),
+        }
+    }
+}
+
+/// A version, and which build of it: the digest of its tarball, or empty where nobody knows or cares.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Build {
+    pub version: Version,
+    pub md5: String,
+}
+
+impl Build {
+    /// Whether `self`, on disk, is what `wanted` asks for; an unknown digest on either side is no difference.
+    pub fn satisfies(&self, wanted: &Self) -> bool {
+        self.version == wanted.version
+            && (self.md5 == wanted.md5 || self.md5.is_empty() || wanted.md5.is_empty())
+    }
+}
+
+impl fmt::Display for Build {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        self.version.fmt(f)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cmd {
+    Start,
+    Stop,
+}
+
+/// One agent of the desired state, checked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Desired {
+    pub name: AgentName,
+    pub cmd: Cmd,
+    pub place: Place,
+    pub release: Release,
+}
+
+impl Desired {
+    /// Checks an entry; `own_dir` stands for an empty workDir. The error names the field and what is wanted.
+    pub fn check(wire: &WireAgent, own_dir: &str) -> Result<Self, String> {
+        let refuse = |field: &str, value: &str, wanted: &str| {
+            let value: String = printable(value).chars().take(80).collect();
+            format!("{field} {value:?} is not {wanted}")
+        };
+        let wanted = "1 to 64 of A-Z a-z 0-9 . _ + - that begin with a letter or digit";
+        let name =
+            AgentName::parse(&wire.name).ok_or_else(|| refuse("name", &wire.name, wanted))?;
+        let version = Version::parse(&wire.version)
+            .ok_or_else(|| refuse("version", &wire.version, wanted))?;
+        let cmd = match wire.cmd.as_str() {
+            "start" => Cmd::Start,
+            "stop" => Cmd::Stop,
+            other => return Err(refuse("cmd", other, "start or stop")),
+        };
+        for (field, value, good, wanted) in [
+            (
+                "runUser",
+                &wire.run_user,
+                is_user(&wire.run_user),
+                "a user name",
+            ),
+            (
+                "workDir",
+                &wire.work_dir,
+                is_work_dir(&wire.work_dir),
+                "an absolute path without ..",
+            ),
+            (
+                "tarball",
+                &wire.tarball,
+                is_url(&wire.tarball),
+                "an http URL",
+            ),
+            (
+                "md5",
+                &wire.md5,
+                is_md5_source(&wire.md5),
+                "32 hex digits, an http URL or empty",
+            ),
+            (
+                "configFileName",
+                &wire.config_file_name,
+                is_inner_path(&wire.config_file_name),
+                "a relative path without ..",
+            ),
+            (
+                "configRemoteUrl",
+                &wire.config_remote_url,
+                wire.config_remote_url.is_empty() || is_url(&wire.config_remote_url),
+                "an http URL",
+            ),
+        ] {
+            if !good {
+                return Err(refuse(field, value, wanted));
+            }
+        }
+        let work_dir = if wire.work_dir.is_empty() {
+            own_dir
+        } else {
+            &wire.work_dir
+        };
+        Ok(Self {
+            name,
+            cmd,
+            place: Place {
+                work_dir: work_dir.to_owned(),
+                run_user: wire.run_user.clone(),
+            },
+            release: Release {
+                version,
+                tarball: wire.tarball.trim_end_matches('/').to_owned(),
+                md5: wire.md5.clone(),
+                config_file_name: wire.config_file_name.clone(),
+                config_remote_url: wire.config_remote_url.clone(),
+            },
+        })
+    }
+}
+
+pub fn is_md5(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+fn is_md5_source(text: &str) -> bool {
+    text.is_empty() || is_md5(text) || is_url(text)
+}
+
+/// A whole http or https URL in printable ASCII; that minreq can speak only the first is told when it is fetched.
+pub fn is_url(text: &str) -> bool {
+    let rest = text
+        .strip_prefix("http://")
+        .or_else(|| text.strip_prefix("https://"));
+    text.len() <= URL_LIMIT
+        && text.bytes().all(|b| b.is_ascii_graphic())
+        && rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', ':', '?', '#']))
+}
+
+fn is_user(text: &str) -> bool {
+    text.is_empty()
+        || text.len() <= NAME_LIMIT
+            && text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+}
+
+fn is_work_dir(text: &str) -> bool {
+    text.is_empty()
+        || text.len() <= PATH_LIMIT
+            && text.starts_with('/')
+            && !text.chars().any(char::is_control)
+            && text.split('/').all(|part| part != "..")
+}
+
+fn is_inner_path(text: &str) -> bool {
+    text.is_empty()
+        || text.len() <= PATH_LIMIT
+            && !text.starts_with('/')
+            && !text.ends_with('/')
+            && !text.chars().any(char::is_control)
+            && text.split('/').all(|part| !matches!(part, ".." | "." | ""))
+}
+
+/// What `control status` said.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum State {
+    /// There is no version in force whose script could be asked.
+    Absent,
+    Started,
+    Stopped,
+    /// It answered, but neither word: not started.
+    Other,
+    /// No answer: the script hangs or cannot be run. Nobody knows.
+    Silent,
+}
+
+/// What one place of an agent holds, seen in one look.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Site {
+    pub place: Place,
+    /// The version in force, named by `.version`, and the digest in its receipt.
+    pub current: Option<Build>,
+    /// Whether the version in force has a `control` that can be run.
+    pub whole: bool,
+    pub state: State,
+    /// The words of the status script, or why there are none.
+    pub status: String,
+    /// Whole versions with a receipt, newest first; the one in force among them if it has one.
+    pub builds: Vec<Build>,
+    /// The other build of a version, while the two change places.
+    pub spare: Option<Build>,
+    /// Leftovers of an install that was cut short.
+    pub litter: bool,
+}
+
+impl Site {
+    pub fn empty(place: Place) -> Self {
+        Self {
+            place,
+            current: None,
+            whole: false,
+            state: State::Absent,
+            status: String::new(),
+            builds: Vec::new(),
+            spare: None,
+            litter: false,
+        }
+    }
+
+    /// Whether the build lies here whole, in force or not.
+    pub fn has(&self, wanted: &Build) -> bool {
+        let current = self.current.iter().filter(|_| self.whole);
+        current
+            .chain(&self.builds)
+            .chain(&self.spare)
+            .any(|build| build.satisfies(wanted))
+    }
+
+    pub fn is_in_force(&self, wanted: &Build) -> bool {
+        self.whole && self.current.as_ref().is_some_and(|b| b.satisfies(wanted))
+    }
+
+    pub fn is_down(&self) -> bool {
+        match self.state {
+            State::Stopped | State::Other => true,
+            State::Absent | State::Started | State::Silent => false,
+        }
+    }
+}
+
+/// A build at a place: where to go back to.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Spot {
+    pub place: Place,
+    pub build: Build,
+}
+
+/// One coarse, idempotent step of one agent. Its text is the log line, the dry run and the test oracle.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// Fetch, verify, unpack, configure, publish by rename. Touches nothing that runs.
+    Install(Release),
+    /// Stop what is in force, put `to` in force, start and watch it; on failure go back to `back`.
+    Switch {
+        back: Option<Spot>,
+        to: Build,
+    },
+    /// Put the build in force if it is not, start and watch it.
+    Start(Build),
+    Stop(Version),
+    /// Remove leftovers and every version of ours but these.
+    Prune(Vec<Version>),
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Install(release) => write!(f, "install {}", release.version),
+            Self::Switch { back: None, to } => write!(f, "switch to {to}"),
+            Self::Switch {
+                back: Some(back),
+                to,
+            } => write!(f, "switch from {} to {to}", back.build),
+            Self::Start(build) => write!(f, "start {build}"),
+            Self::Stop(version) => write!(f, "stop {version}"),
+            Self::Prune(keep) => {
+                let keep: Vec<&str> = keep.iter().map(Version::as_str).collect();
+                write!(f, "prune all but {}", keep.join(" and "))
+            }
+        }
+    }
+}
+
+/// A step and the place where it is taken.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Task {
+    pub place: Place,
+    pub step: Step,
+}
+
+/// Whose fault a failed step is; that decides when it is tried again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Fault {
+    /// Network, store, disk or the host: never held against the version.
+    Host,
+    /// The version itself did not start or stay started.
+    Version,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Failure {
+    pub fault: Fault,
+    pub error: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn demo() -> WireAgent {
+        WireAgent {
+            name: "demo".into(),
+            version: "1.0.1".into(),
+            tarball: "http://127.0.0.1:18080/releases/".into(),
+            cmd: "start".into(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn an_entry_of_the_stock_server_is_accepted() {
+        let desired = Desired::check(&demo(), "/opt/updater").expect("valid");
+        assert_eq!(desired.place.work_dir, "/opt/updater");
+        assert_eq!(desired.release.tarball, "http://127.0.0.1:18080/releases");
+        assert_eq!(desired.release.inline_md5(), None);
+    }
+
+    #[test]
+    fn hostile_fields_are_refused_by_name() {
+        let long = "a".repeat(65);
+        for (field, value) in [
+            ("name", ""),
+            ("name", "../x"),
+            ("name", ".hidden"),
+            ("name", "-rf"),
+            ("name", &long),
+            ("version", "1/2"),
+            ("version", ".."),
+            ("version", "1.0\n"),
+            ("version", "ünicode"),
+            ("cmd", "restart"),
+            ("cmd", ""),
+            ("runUser", "-u"),
+            ("runUser", "root; touch /tmp/x"),
+            ("runUser", "99999999999"),
+            ("runUser", &long),
+            ("workDir", "relative"),
+            ("workDir", "/a/../etc"),
+            ("workDir", "/a\0b"),
+            ("tarball", ""),
+            ("tarball", "ftp://x/y"),
+            ("tarball", "http://"),
+            ("tarball", "http://x/\r\nHost: y"),
+            ("md5", "zz"),
+            ("md5", "490ac172dabecc867289079d48e84a6"),
+            ("configFileName", "../cfg.json"),
+            ("configFileName", "/etc/passwd"),
+            ("configFileName", "a/./b"),
+            ("configRemoteUrl", "file:///etc/passwd"),
+        ] {
+            let mut wire = demo();
+            *match field {
+                "name" => &mut wire.name,
+                "version" => &mut wire.version,
+                "cmd" => &mut wire.cmd,
+                "runUser" => &mut wire.run_user,
+                "workDir" => &mut wire.work_dir,
+                "tarball" => &mut wire.tarball,
+                "md5" => &mut wire.md5,
+                "configFileName" => &mut wire.config_file_name,
+                _ => &mut wire.config_remote_url,
+            } = value.to_owned();
+            let error = Desired::check(&wire, "/opt").expect_err(value);
+            assert!(error.starts_with(field), "{error}");
+            assert!(!error.contains('\n') && error.len() < 300, "{error}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_digest_is_no_difference() {
+        let build = |md5: &str| Build {
+            version: Version::parse("1").expect("valid"),
+            md5: md5.into(),
+        };
+        assert!(build("").satisfies(&build("a")));
+        assert!(build("a").satisfies(&build("")));
+        assert!(build("a").satisfies(&build("a")));
+        assert!(!build("a").satisfies(&build("b")));
+    }
+}

@@ -1,0 +1,203 @@
+//! Looks at agents: what is on disk, and what `control status` says. Reads; writes nothing into a healthy agent's
+//! directory (an output file that outgrew its limit is cut).
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use miniserde::{Deserialize, Serialize, json};
+
+use crate::control::{self, Answer, Ending};
+use crate::disk;
+use crate::log;
+use crate::model::{AgentName, Build, Place, Site, State, Version};
+use crate::sys::Signals;
+
+/// A version is 64 bytes at most; whatever is longer is no `.version`.
+const VERSION_FILE_LIMIT: u64 = 256;
+const RECEIPT_LIMIT: u64 = 8192;
+/// Words of a status that are kept and reported.
+const STATUS_LIMIT: usize = 200;
+
+/// `<version>/.receipt.json`: who we fetched it as. Its presence says: unpacked whole, verified, by us.
+#[derive(Serialize, Deserialize)]
+pub struct Receipt {
+    pub name: String,
+    pub version: Version,
+    pub md5: String,
+    /// Bytes of the tarball.
+    pub size: u64,
+    pub url: String,
+    /// Seconds since 1970.
+    pub time: u64,
+}
+
+/// The paths of one agent at one place.
+#[derive(Clone)]
+pub struct Paths {
+    pub agent: PathBuf,
+}
+
+impl Paths {
+    pub fn new(name: &AgentName, place: &Place) -> Self {
+        Self {
+            agent: Path::new(&place.work_dir).join(name.as_str()),
+        }
+    }
+
+    pub fn version(&self, version: &Version) -> PathBuf {
+        self.agent.join(version.as_str())
+    }
+
+    pub fn version_file(&self) -> PathBuf {
+        self.agent.join(".version")
+    }
+
+    /// Our own directory beside the versions.
+    pub fn ours(&self) -> PathBuf {
+        self.agent.join(".updater")
+    }
+
+    /// `.updater/<version><suffix>`: `.part`, `.new`, `.other`.
+    pub fn staging(&self, version: &Version, suffix: &str) -> PathBuf {
+        self.ours().join(format!("{version}{suffix}"))
+    }
+
+    pub fn control_output(&self) -> PathBuf {
+        self.ours().join("control.out")
+    }
+
+    pub fn control_pid(&self) -> PathBuf {
+        self.ours().join("control.pid")
+    }
+
+    /// The version in force, if `.version` names one.
+    pub fn in_force(&self) -> Option<Version> {
+        let text = disk::read_small(&self.version_file(), VERSION_FILE_LIMIT).ok()?;
+        Version::parse(text.trim())
+    }
+}
+
+/// Looks at several places at once: their scripts run side by side, each with its own deadline.
+pub fn sites(wanted: &[(AgentName, Place)], signals: &Signals) -> Vec<Site> {
+    let mut sites: Vec<Site> = wanted
+        .iter()
+        .map(|(name, place)| on_disk(name, place))
+        .collect();
+    let asked: Vec<(usize, PathBuf)> = sites
+        .iter()
+        .zip(wanted)
+        .enumerate()
+        .filter(|(_, (site, _))| site.whole)
+        .filter_map(|(index, (site, (name, place)))| {
+            let version = &site.current.as_ref()?.version;
+            Some((index, Paths::new(name, place).version(version)))
+        })
+        .collect();
+    let dirs: Vec<&Path> = asked.iter().map(|(_, dir)| dir.as_path()).collect();
+    let answers = control::statuses(&dirs, signals);
+    for ((index, _), answer) in asked.iter().zip(answers) {
+        let (state, status) = match answer {
+            Ok(answer) => understand(answer),
+            Err(error) => (State::Silent, error.to_string()),
+        };
+        sites[*index].state = state;
+        sites[*index].status = log::brief(&status, STATUS_LIMIT);
+    }
+    sites
+}
+
+pub fn site(name: &AgentName, place: &Place, signals: &Signals) -> Site {
+    let mut sites = sites(&[(name.clone(), place.clone())], signals);
+    sites.pop().unwrap_or_else(|| Site::empty(place.clone()))
+}
+
+/// The first word decides, and only the words of the contract count.
+fn understand(mut answer: Answer) -> (State, String) {
+    let text = answer.text();
+    let first = text.split_whitespace().next().unwrap_or_default();
+    let state = match first {
+        "started" => State::Started,
+        "stoped" | "stopped" => State::Stopped,
+        _ => State::Other,
+    };
+    if let Ending::Overdue = answer.ending {
+        return (State::Silent, answer.complaint());
+    }
+    let words = match state {
+        State::Started | State::Stopped => first.to_owned(),
+        State::Other if first.is_empty() => answer.complaint(),
+        State::Other | State::Absent | State::Silent => text,
+    };
+    (state, words)
+}
+
+/// What can be seen without running anything.
+pub fn on_disk(name: &AgentName, place: &Place) -> Site {
+    let paths = Paths::new(name, place);
+    let mut site = Site::empty(place.clone());
+    let mut builds = builds(name, &paths);
+    builds.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
+    site.builds = builds.into_iter().map(|(_, build)| build).collect();
+    if let Some(version) = paths.in_force() {
+        site.whole = disk::is_program(&paths.version(&version).join("control"));
+        let received = site.builds.iter().find(|build| build.version == version);
+        site.current = Some(received.cloned().unwrap_or(Build {
+            version,
+            md5: String::new(),
+        }));
+    }
+    look_into_ours(name, &paths, &mut site);
+    site
+}
+
+/// Whole versions with a receipt of their own, and when they were received.
+fn builds(name: &AgentName, paths: &Paths) -> Vec<(u64, Build)> {
+    let entries = fs::read_dir(&paths.agent).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| Version::parse(entry.file_name().to_str()?))
+        .filter_map(|version| received(name, &version, &paths.version(&version)))
+        .collect()
+}
+
+/// The build in `dir`, if its receipt says that it is this version and its `control` can be run.
+pub fn received(name: &AgentName, version: &Version, dir: &Path) -> Option<(u64, Build)> {
+    let text = disk::read_small(&dir.join(".receipt.json"), RECEIPT_LIMIT).ok()?;
+    let receipt: Receipt = json::from_str(&text).ok()?;
+    let is_its_own = receipt.name == name.as_str() && receipt.version == *version;
+    let build = Build {
+        version: receipt.version,
+        md5: receipt.md5,
+    };
+    (is_its_own && disk::is_program(&dir.join("control"))).then_some((receipt.time, build))
+}
+
+fn look_into_ours(name: &AgentName, paths: &Paths, site: &mut Site) {
+    let entries = fs::read_dir(paths.ours()).into_iter().flatten().flatten();
+    for entry in entries {
+        let file_name = entry.file_name();
+        let Some(file_name) = file_name.to_str() else {
+            site.litter = true;
+            continue;
+        };
+        match file_name {
+            "lock" | "control.pid" => {}
+            "control.out" => cut_output(&paths.control_output()),
+            _ => {
+                let other = file_name.strip_suffix(".other").and_then(Version::parse);
+                let spare = other.and_then(|version| received(name, &version, &entry.path()));
+                site.litter |= spare.is_none();
+                site.spare = spare.map(|(_, build)| build).or(site.spare.take());
+            }
+        }
+    }
+}
+
+/// An agent that goes on writing to what `control start` left it must not fill the disk.
+fn cut_output(path: &Path) {
+    if fs::symlink_metadata(path)
+        .is_ok_and(|meta| meta.is_file() && meta.len() > control::OUTPUT_LIMIT)
+        && let Ok(file) = File::options().write(true).open(path)
+    {
+        control::trim(&file);
+    }
+}

@@ -1,0 +1,373 @@
+//! The system calls that std has no safe word for. Small wrappers that decide nothing.
+//! With `user.rs` the only place for `unsafe`; each block says why it is sound.
+#![allow(unsafe_code)]
+
+use std::cell::Cell;
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
+
+/// Where the signal handler writes; -1 until `Signals::new`.
+static SIGNAL_PIPE: AtomicI32 = AtomicI32::new(-1);
+
+/// Signals turned into bytes of a pipe, so that one `poll` waits for everything (the self-pipe of D. J. Bernstein).
+pub struct Signals {
+    reader: io::PipeReader,
+    _writer: io::PipeWriter,
+    shielded: Cell<bool>,
+}
+
+/// While it lives, TERM is a byte of the pipe and does not end the process.
+pub struct TermCaught<'a>(&'a Signals);
+
+impl Drop for TermCaught<'_> {
+    fn drop(&mut self) {
+        if !self.0.shielded.get() {
+            act_on(libc::SIGTERM, libc::SIG_DFL);
+        }
+    }
+}
+
+impl Signals {
+    /// Only one may live in a process: the handler knows one pipe.
+    pub fn new(wanted: &[i32]) -> io::Result<Self> {
+        let (reader, writer) = io::pipe()?;
+        set_nonblocking(reader.as_raw_fd())?;
+        set_nonblocking(writer.as_raw_fd())?;
+        SIGNAL_PIPE.store(writer.as_raw_fd(), Ordering::Relaxed);
+        for signal in wanted {
+            catch(*signal);
+        }
+        Ok(Self {
+            reader,
+            _writer: writer,
+            shielded: Cell::new(false),
+        })
+    }
+
+    /// For as long as children of ours must be ended before us.
+    pub fn catch_term(&self) -> TermCaught<'_> {
+        if !self.shielded.get() {
+            catch(libc::SIGTERM);
+        }
+        TermCaught(self)
+    }
+
+    /// From now on TERM has no effect at all.
+    pub fn shield_from_term(&self) {
+        self.shielded.set(true);
+        act_on(libc::SIGTERM, libc::SIG_IGN);
+    }
+
+    pub fn fd(&self) -> RawFd {
+        self.reader.as_raw_fd()
+    }
+
+    /// The signals that came since the last call, as their numbers.
+    pub fn take(&self) -> Vec<i32> {
+        let mut bytes = [0; 64];
+        let got = io::Read::read(&mut &self.reader, &mut bytes).unwrap_or(0);
+        bytes[..got].iter().map(|byte| i32::from(*byte)).collect()
+    }
+}
+
+extern "C" fn note(signal: i32) {
+    let byte = u8::try_from(signal).unwrap_or(0);
+    // SAFETY: write(2) is async-signal-safe, the buffer is on this stack, and errno is put back because
+    // the interrupted code may be about to read it.
+    unsafe {
+        let errno = errno_location();
+        let saved = *errno;
+        libc::write(
+            SIGNAL_PIPE.load(Ordering::Relaxed),
+            (&raw const byte).cast(),
+            1,
+        );
+        *errno = saved;
+    }
+}
+
+#[cfg(target_os = "linux")]
+unsafe fn errno_location() -> *mut i32 {
+    // SAFETY: always a valid pointer to this thread's errno.
+    unsafe { libc::__errno_location() }
+}
+
+#[cfg(not(target_os = "linux"))]
+unsafe fn errno_location() -> *mut i32 {
+    // SAFETY: always a valid pointer to this thread's errno.
+    unsafe { libc::__error() }
+}
+
+/// From now on the signal becomes a byte of the `Signals` pipe.
+fn catch(signal: i32) {
+    act_on(signal, note as *const () as libc::sighandler_t);
+}
+
+fn act_on(signal: i32, handler: libc::sighandler_t) {
+    // SAFETY: a zeroed sigaction is valid; the handler is one of SIG_DFL, SIG_IGN and `note`, which only
+    // does what is async-signal-safe. An invalid signal number is refused by the kernel without effect.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler;
+        action.sa_flags = libc::SA_RESTART;
+        libc::sigaction(signal, &raw const action, std::ptr::null_mut());
+    }
+}
+
+pub fn set_nonblocking(fd: RawFd) -> io::Result<()> {
+    set_flag(fd, libc::O_NONBLOCK)
+}
+
+/// Adds a status flag, such as `O_APPEND`, to an open file.
+pub fn set_flag(fd: RawFd, flag: i32) -> io::Result<()> {
+    // SAFETY: fcntl on an integer touches no memory of ours.
+    let done = unsafe {
+        let flags = libc::fcntl(fd, libc::F_GETFL);
+        libc::fcntl(fd, libc::F_SETFL, flags | flag)
+    };
+    check(done)
+}
+
+/// Waits until one of the descriptors is readable, a signal comes, or the time is over.
+pub fn wait_readable(fds: &[RawFd], timeout: Duration) {
+    let mut polled: Vec<libc::pollfd> = fds
+        .iter()
+        .map(|fd| libc::pollfd {
+            fd: *fd,
+            events: libc::POLLIN,
+            revents: 0,
+        })
+        .collect();
+    // Rounded up: a poll that returns a moment before its time would spin.
+    let millis = i32::try_from(timeout.as_millis().saturating_add(1)).unwrap_or(i32::MAX);
+    // SAFETY: the pointer and the length are those of a live Vec. EINTR and errors only end the wait early.
+    unsafe {
+        libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, millis);
+    }
+}
+
+/// Signals the process group that `leader` leads; a group that is gone is no error.
+pub fn signal_group(leader: u32, signal: i32) {
+    let Ok(leader) = i32::try_from(leader) else {
+        return;
+    };
+    // Guards against "every process" (-1) and "my own group" (0).
+    if leader > 1 {
+        // SAFETY: kill(2) touches no memory.
+        unsafe {
+            libc::kill(-leader, signal);
+        }
+    }
+}
+
+/// Whether a process of this number leads a session, as every control script does.
+pub fn leads_session(pid: i32) -> bool {
+    // SAFETY: getsid(2) touches no memory.
+    pid > 1 && unsafe { libc::getsid(pid) } == pid
+}
+
+/// Makes the command the leader of a session of its own with every signal at its default, and lets it write its
+/// number into `pid_file` before its program begins: no moment in which it runs unrecorded.
+pub fn in_own_session(command: &mut Command, pid_file: Option<&File>) {
+    let pid_fd = pid_file.map(AsRawFd::as_raw_fd);
+    // SAFETY: between fork and exec only async-signal-safe calls are made, on values that were copied in;
+    // the caller keeps `pid_file` open until after the spawn.
+    unsafe {
+        command.pre_exec(move || {
+            libc::setsid();
+            for signal in 1..32 {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+            if let Some(fd) = pid_fd {
+                write_pid(fd);
+            }
+            Ok(())
+        });
+    }
+}
+
+/// Writes this process's number in decimal; only stack and write(2), for it runs between fork and exec.
+fn write_pid(fd: RawFd) {
+    let mut text = [0_u8; 10];
+    // SAFETY: getpid(2) touches no memory.
+    let mut rest = unsafe { libc::getpid() }.unsigned_abs();
+    let mut start = text.len();
+    while start > 0 {
+        start -= 1;
+        text[start] = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    let digits = &text[start..];
+    // SAFETY: the pointer and the length are those of a live array.
+    unsafe {
+        libc::write(fd, digits.as_ptr().cast(), digits.len());
+    }
+}
+
+/// Marks every descriptor that this process was born with, save the first three, so that no child inherits it.
+pub fn close_inherited_on_exec() {
+    let listed = std::fs::read_dir("/proc/self/fd").or_else(|_| std::fs::read_dir("/dev/fd"));
+    for entry in listed.into_iter().flatten().flatten() {
+        if let Some(fd) = entry.file_name().to_str().and_then(|s| s.parse().ok())
+            && fd > 2
+        {
+            // SAFETY: fcntl on an integer touches no memory; a closed one is refused.
+            unsafe {
+                libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
+            }
+        }
+    }
+}
+
+/// While it lives, the soft limit on this process's address space is lower; what reads hostile bytes runs under it.
+pub struct MemoryLimit {
+    before: libc::rlimit,
+}
+
+impl MemoryLimit {
+    pub fn set(bytes: u64) -> Option<Self> {
+        // SAFETY: getrlimit fills the struct it is given; setrlimit only reads it.
+        unsafe {
+            let mut before: libc::rlimit = std::mem::zeroed();
+            if libc::getrlimit(libc::RLIMIT_AS, &raw mut before) != 0 {
+                return None;
+            }
+            let lower = libc::rlimit {
+                rlim_cur: libc::rlim_t::try_from(bytes)
+                    .unwrap_or(before.rlim_cur)
+                    .min(before.rlim_cur),
+                rlim_max: before.rlim_max,
+            };
+            (libc::setrlimit(libc::RLIMIT_AS, &raw const lower) == 0).then_some(Self { before })
+        }
+    }
+}
+
+impl Drop for MemoryLimit {
+    fn drop(&mut self) {
+        // SAFETY: setrlimit only reads the struct; raising a soft limit to its old value is always allowed.
+        unsafe {
+            libc::setrlimit(libc::RLIMIT_AS, &raw const self.before);
+        }
+    }
+}
+
+/// A file without a name: for what a child writes and nobody else may see, and for jobs on stdin.
+/// In memory where the system can, so that watching a healthy agent writes to no disk.
+pub fn nameless_file() -> io::Result<File> {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: the name is a literal with its NUL; the descriptor, checked first, is owned by nobody else.
+        unsafe {
+            let fd = libc::memfd_create(c"ops-updater".as_ptr(), libc::MFD_CLOEXEC);
+            if fd >= 0 {
+                return Ok(File::from_raw_fd(fd));
+            }
+        }
+    }
+    let mut template = std::env::temp_dir()
+        .join("ops-updater.XXXXXX")
+        .into_os_string()
+        .into_encoded_bytes();
+    template.push(0);
+    // SAFETY: mkstemp writes only over the six X of a NUL-terminated buffer; the descriptor is checked and then
+    // owned here alone; unlink reads the same buffer.
+    let file = unsafe {
+        let fd = libc::mkstemp(template.as_mut_ptr().cast());
+        check(fd)?;
+        libc::unlink(template.as_ptr().cast());
+        libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
+        File::from_raw_fd(fd)
+    };
+    Ok(file)
+}
+
+/// Bytes that an ordinary user may still write to the filesystem of `path`.
+pub fn free_bytes(path: &Path) -> Option<u64> {
+    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+    // SAFETY: statvfs reads a NUL-terminated path and fills the struct it is given.
+    unsafe {
+        let mut stat: libc::statvfs = std::mem::zeroed();
+        if libc::statvfs(path.as_ptr(), &raw mut stat) != 0 {
+            return None;
+        }
+        #[allow(
+            clippy::useless_conversion,
+            clippy::unnecessary_cast,
+            reason = "the fields are 32 bits wide on some of our targets"
+        )]
+        Some(u64::from(stat.f_bavail).saturating_mul(stat.f_frsize as u64))
+    }
+}
+
+/// Swaps two names in one step; `Unsupported` or `InvalidInput` where the filesystem cannot.
+pub fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    let one = CString::new(one.as_os_str().as_bytes())?;
+    let other = CString::new(other.as_os_str().as_bytes())?;
+    // SAFETY: both paths are NUL-terminated and live through the call.
+    #[cfg(target_os = "linux")]
+    let done = unsafe {
+        // The number, not the wrapper: musl has none. 2 is RENAME_EXCHANGE, linux/fs.h.
+        libc::syscall(
+            libc::SYS_renameat2,
+            libc::AT_FDCWD,
+            one.as_ptr(),
+            libc::AT_FDCWD,
+            other.as_ptr(),
+            2,
+        )
+    };
+    // SAFETY: as above.
+    #[cfg(not(target_os = "linux"))]
+    let done = unsafe { libc::renamex_np(one.as_ptr(), other.as_ptr(), libc::RENAME_SWAP) };
+    check(i32::try_from(done).unwrap_or(-1))
+}
+
+pub fn hostname() -> Option<String> {
+    let mut name = [0_u8; 256];
+    // SAFETY: the pointer and the length are those of a live array; the last byte stays NUL.
+    let done = unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len() - 1) };
+    let end = name.iter().position(|byte| *byte == 0)?;
+    (done == 0 && end > 0).then(|| String::from_utf8_lossy(&name[..end]).into_owned())
+}
+
+/// Files that we make are for their owner to write and for all to read, whatever shell started us.
+pub fn set_umask() {
+    // SAFETY: umask(2) touches no memory and cannot fail.
+    unsafe {
+        libc::umask(0o022);
+    }
+}
+
+/// Ends this process by SIGALRM after so many seconds unless called again; 0 calls it off. The last resort of a
+/// child whose daemon is gone: nobody else would end it.
+pub fn alarm(seconds: u32) {
+    // SAFETY: alarm(2) touches no memory.
+    unsafe {
+        libc::alarm(seconds);
+    }
+}
+
+pub fn effective_uid() -> u32 {
+    // SAFETY: geteuid(2) touches no memory and cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+fn check(returned: i32) -> io::Result<()> {
+    if returned < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}

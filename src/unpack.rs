@@ -1,0 +1,297 @@
+//! A verified tarball → a fresh directory, entry by entry. Refuses the archive whole at the first entry that is not
+//! a plain file, a directory or a link that stays inside. Knows nothing of agents save that `control` must be there.
+
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
+use std::path::{Component, Path, PathBuf};
+
+use libflate::gzip::MultiDecoder;
+use tar::{Archive, Entry, EntryType};
+
+use crate::disk;
+use crate::error::{At, Error, Result};
+use crate::fetch::{self, Verified};
+use crate::log;
+
+const ENTRY_LIMIT: u32 = 65_536;
+const UNPACKED_LIMIT: u64 = 4 << 30;
+/// Real archives reach 30:1; deflate can reach 1032:1.
+const RATIO_LIMIT: u64 = 200;
+/// Below this the ratio means nothing: a script and a page of zeros are no bomb.
+const RATIO_FLOOR: u64 = 1 << 20;
+const NAME_LIMIT: usize = 1024;
+const CHUNK: usize = 64 << 10;
+
+/// Called now and then, so that whoever waits knows that we are alive.
+pub type Progress<'a> = &'a mut dyn FnMut() -> Result<()>;
+
+/// Unpacks into `root`, which must be empty and ours alone.
+pub fn unpack(mut tarball: Verified, root: &Path, progress: Progress) -> Result<()> {
+    fetch::check_space(
+        root,
+        last_member_size(&mut tarball.file) + fetch::SPACE_RESERVE,
+    )?;
+    let limit = UNPACKED_LIMIT.min((tarball.size * RATIO_LIMIT).max(RATIO_FLOOR));
+    let source = Inlined(BufReader::with_capacity(CHUNK, tarball.file));
+    let gzip = MultiDecoder::new(source).at("unpack", "the tarball")?;
+    let bounded = Bounded {
+        inner: gzip,
+        left: limit,
+    };
+    let mut archive = Archive::new(bounded);
+    let mut unpacker = Unpacker { root, progress };
+    unpacker.entries(&mut archive)?;
+    // To the very end: only there is the checksum of gzip, and tar stops before it.
+    io::copy(&mut archive.into_inner(), &mut io::sink()).at("unpack", "the end of the tarball")?;
+    if disk::is_program(&root.join("control")) {
+        return unpacker.sync_dirs();
+    }
+    Err(refuse(
+        "control",
+        "an agent's archive has it at its root, a regular file that can be run",
+    ))
+}
+
+/// What the last gzip member says its size is (RFC 1952: the last four bytes, modulo 2³²); an estimate.
+fn last_member_size(file: &mut File) -> u64 {
+    let mut size = [0; 4];
+    let read = file
+        .seek(SeekFrom::End(-4))
+        .and_then(|_| file.read_exact(&mut size))
+        .and_then(|()| file.rewind());
+    read.map_or(0, |()| u64::from(u32::from_le_bytes(size)))
+}
+
+/// libflate reads byte by byte; inlined, that costs half.
+struct Inlined<R>(BufReader<R>);
+
+impl<R: Read> Read for Inlined<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+
+    #[inline]
+    fn read_exact(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        if let ([only], [first, ..]) = (&mut *buffer, self.0.buffer()) {
+            *only = *first;
+            io::BufRead::consume(&mut self.0, 1);
+            return Ok(());
+        }
+        self.0.read_exact(buffer)
+    }
+}
+
+/// A stream that fails past its limit: the bound on everything that is unpacked, headers and padding included.
+struct Bounded<R> {
+    inner: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let got = self.inner.read(buffer)?;
+        self.left = self.left.checked_sub(got as u64).ok_or_else(|| {
+            let text = format!("it unpacks to more than {RATIO_LIMIT} times its size or 4 GiB");
+            io::Error::other(text)
+        })?;
+        Ok(got)
+    }
+}
+
+fn refuse(name: &str, cause: &str) -> Error {
+    Error::new("unpack", format!("{:?}", log::printable(name)), cause)
+}
+
+struct Unpacker<'a> {
+    root: &'a Path,
+    progress: Progress<'a>,
+}
+
+impl Unpacker<'_> {
+    fn entries<R: Read>(&mut self, archive: &mut Archive<R>) -> Result<()> {
+        let entries = archive.entries().at("unpack", "the tarball")?;
+        let mut unpacked = 0_u64;
+        for (count, entry) in (1..).zip(entries) {
+            let mut entry = entry.at("unpack", "the tarball")?;
+            if count > ENTRY_LIMIT {
+                return Err(refuse("the tarball", "more than 65,536 entries"));
+            }
+            // A sparse file's holes are in no stream, so its size is bounded here.
+            unpacked = unpacked.saturating_add(entry.size());
+            if unpacked > UNPACKED_LIMIT {
+                return Err(refuse("the tarball", "it unpacks to more than 4 GiB"));
+            }
+            self.entry(&mut entry)?;
+            (self.progress)()?;
+        }
+        Ok(())
+    }
+
+    fn entry<R: Read>(&mut self, entry: &mut Entry<R>) -> Result<()> {
+        let kind = entry.header().entry_type();
+        if kind == EntryType::XGlobalHeader {
+            return Ok(());
+        }
+        let raw = entry.path_bytes().into_owned();
+        let name = String::from_utf8_lossy(&raw).into_owned();
+        let Some(path) = inner_path(&raw).map_err(|cause| refuse(&name, cause))? else {
+            // "./": the root itself, which is there.
+            return Ok(());
+        };
+        let mode = entry.header().mode().at("unpack", format!("{name:?}"))? & 0o755;
+        let target = self.target(&path).map_err(|cause| refuse(&name, &cause))?;
+        match kind {
+            EntryType::Directory => make_dir(&target, mode),
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+                self.file(entry, &target, mode)
+            }
+            EntryType::Symlink => link_inside(entry, &path).and_then(|to| symlink(to, &target)),
+            EntryType::Link => self.hard_link(entry, &target),
+            _ => Err(io::Error::other(
+                "only files, directories and links are wanted",
+            )),
+        }
+        .map_err(|error| refuse(&name, &readable(&error)))
+    }
+
+    /// Where an entry goes: its parents made, none of them a link.
+    fn target(&self, path: &Path) -> std::result::Result<PathBuf, String> {
+        let mut at = self.root.to_owned();
+        let mut parts = path.components();
+        let last = parts.next_back();
+        for part in parts {
+            at.push(part);
+            match fs::symlink_metadata(&at) {
+                Ok(meta) if meta.is_dir() => {}
+                Ok(_) => return Err("a part of its path is no directory".into()),
+                Err(_) => fs::create_dir(&at).map_err(|error| readable(&error))?,
+            }
+        }
+        at.extend(last);
+        Ok(at)
+    }
+
+    fn file<R: Read>(&mut self, entry: &mut Entry<R>, target: &Path, mode: u32) -> io::Result<()> {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(target)?;
+        let mut chunk = vec![0; CHUNK];
+        let mut written = 0;
+        loop {
+            let got = entry.read(&mut chunk)?;
+            if got == 0 {
+                break;
+            }
+            file.write_all(&chunk[..got])?;
+            written += got as u64;
+            (self.progress)().map_err(|error| io::Error::other(error.to_string()))?;
+        }
+        if written != entry.size() {
+            return Err(io::Error::other("the archive ends in the middle of it"));
+        }
+        file.set_permissions(Permissions::from_mode(mode))?;
+        file.sync_all()
+    }
+
+    /// A second name for a file that was unpacked before.
+    fn hard_link<R: Read>(&self, entry: &Entry<R>, target: &Path) -> io::Result<()> {
+        let raw = entry.link_name_bytes().unwrap_or_default();
+        let path = inner_path(&raw).map_err(io::Error::other)?;
+        let path = path.ok_or_else(|| io::Error::other("it links to nothing"))?;
+        let source = self.target(&path).map_err(io::Error::other)?;
+        if fs::symlink_metadata(&source)?.is_file() {
+            fs::hard_link(source, target)
+        } else {
+            Err(io::Error::other("it links to no plain file"))
+        }
+    }
+
+    /// Directory by directory, so that no name is lost with the power.
+    fn sync_dirs(&mut self) -> Result<()> {
+        let mut dirs = VecDeque::from([self.root.to_owned()]);
+        while let Some(dir) = dirs.pop_front() {
+            for entry in fs::read_dir(&dir).at("read", dir.display())?.flatten() {
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    dirs.push_back(entry.path());
+                }
+            }
+            disk::sync_dir(&dir)?;
+            (self.progress)()?;
+        }
+        Ok(())
+    }
+}
+
+/// A directory may be named again, or after what is in it; it stays open to its owner.
+fn make_dir(target: &Path, mode: u32) -> io::Result<()> {
+    match fs::create_dir(target) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            if !fs::symlink_metadata(target)?.is_dir() {
+                return Err(error);
+            }
+        }
+        done => done?,
+    }
+    fs::set_permissions(target, Permissions::from_mode(mode | 0o700))
+}
+
+/// The path without `./`; none for the root itself. The error is the reason to refuse it.
+fn inner_path(raw: &[u8]) -> std::result::Result<Option<PathBuf>, &'static str> {
+    if raw.len() > NAME_LIMIT {
+        return Err("its name is longer than 1024 bytes");
+    }
+    if raw.iter().any(|byte| *byte < 0x20 || *byte == 0x7f) {
+        return Err("its name holds control characters");
+    }
+    let mut path = PathBuf::new();
+    for part in Path::new(OsStr::from_bytes(raw)).components() {
+        match part {
+            Component::Normal(part) => path.push(part),
+            Component::CurDir => {}
+            Component::ParentDir => return Err("its path has .."),
+            Component::RootDir | Component::Prefix(_) => return Err("its path is absolute"),
+        }
+    }
+    Ok((path != Path::new("")).then_some(path))
+}
+
+/// The target of a symbolic link, if it stays inside: relative, `..` only at its beginning, and not more of them
+/// than the link lies deep. Since no entry is written through a link, its parents are real directories, and a link
+/// that leads to another link stays inside for the same reason.
+fn link_inside<R: Read>(entry: &Entry<R>, path: &Path) -> io::Result<PathBuf> {
+    let raw = entry.link_name_bytes().unwrap_or_default();
+    let refuse = |cause: &str| Err(io::Error::other(cause));
+    if raw.is_empty() || raw.len() > NAME_LIMIT || raw.contains(&0) {
+        return refuse("it links to nothing");
+    }
+    let target = PathBuf::from(OsStr::from_bytes(&raw));
+    let depth = path.components().count() - 1;
+    let mut ups = 0;
+    let mut downs = 0;
+    for part in target.components() {
+        match part {
+            Component::ParentDir if downs > 0 => return refuse("it links through .."),
+            Component::ParentDir => ups += 1,
+            Component::Normal(_) => downs += 1,
+            Component::CurDir => {}
+            Component::RootDir | Component::Prefix(_) => return refuse("it links to the outside"),
+        }
+    }
+    if ups > depth {
+        return refuse("it links to the outside");
+    }
+    Ok(target)
+}
+
+fn readable(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AlreadyExists => "its name comes twice".to_owned(),
+        _ => error.to_string(),
+    }
+}
