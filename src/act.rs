@@ -17,7 +17,7 @@ use crate::observe::{self, Paths, Receipt};
 use crate::sys::{self, MemoryLimit, Signals};
 use crate::unpack;
 
-/// The compiled-in arch of release stores: `linux_386`, `linux_amd64`, … (Go's GOOS_GOARCH).
+/// The compiled-in arch of release stores: `linux_386`, `linux_amd64`, … (Go's `GOOS_GOARCH`).
 pub const ARCH: &str = arch();
 /// What a hostile body or archive may take before it ends this child; the host never notices.
 pub const MEMORY_LIMIT: u64 = 64 << 20;
@@ -89,6 +89,7 @@ struct Act<'a> {
     signals: &'a Signals,
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "so that it fits map_err")]
 fn host(error: impl ToString) -> Failure {
     Failure {
         fault: Fault::Host,

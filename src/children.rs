@@ -137,32 +137,29 @@ impl Child {
     }
 
     fn line(&mut self, line: &str) -> Option<Event> {
-        let event = Event::parse(line);
-        match &event {
-            Some(event) => self.critical |= event.what == What::Critical,
-            None => {
-                self.words = log::brief(line, 300);
-                // A child's own log line comes stamped; it is passed on as it is.
-                let stamped = line.get(19..21) == Some("Z ");
-                if stamped {
-                    let _ = writeln!(io::stderr(), "{}", log::printable(line));
-                } else if !line.is_empty() {
-                    log::debug(format_args!("a child says: {line}"));
-                }
-            }
+        if let Some(event) = Event::parse(line) {
+            self.critical |= event.what == What::Critical;
+            return Some(event);
         }
-        event
+        self.words = log::brief(line, 300);
+        // A child's own log line comes stamped; it is passed on as it is.
+        if line.get(19..21) == Some("Z ") {
+            let _ = writeln!(io::stderr(), "{}", log::printable(line));
+        } else if !line.is_empty() {
+            log::debug(format_args!("a child says: {line}"));
+        }
+        None
     }
 
-    /// None while it lives; then why it ended, if not by itself with success.
-    pub fn ended(&mut self) -> Option<Option<String>> {
+    /// None while it lives; then why it ended.
+    pub fn ended(&mut self) -> Option<String> {
         let status = match self.process.try_wait() {
             Ok(None) => return None,
             Ok(Some(status)) => status,
-            Err(error) => return Some(Some(error.to_string())),
+            Err(error) => return Some(error.to_string()),
         };
         if status.success() {
-            return Some(None);
+            return Some("it ended without a word".to_owned());
         }
         let mut why = match (&self.overdue, status.signal()) {
             (Some(overdue), _) => overdue.clone(),
@@ -176,7 +173,7 @@ impl Child {
         if !self.words.is_empty() && self.overdue.is_none() {
             why = format!("{why}: {}", self.words);
         }
-        Some(Some(why))
+        Some(why)
     }
 
     /// Asks it to end itself and its script; told why, if it was not us who wanted so.

@@ -234,7 +234,6 @@ impl Daemon {
         match ended {
             None => self.beat = Some(beat),
             Some(why) if beat.posts && !beat.is_settled => {
-                let why = why.unwrap_or_else(|| "it said nothing".to_owned());
                 let url = &self.config.url;
                 self.beat_failed(&format!("cannot beat to {url}: {why}"), None);
             }
@@ -364,7 +363,7 @@ impl Daemon {
                 };
                 self.acts.insert(name, act);
             }
-            Err(error) => self.act_ended(name, task, None, Some(error.to_string())),
+            Err(error) => self.act_ended(name, task, None, &error.to_string()),
         }
     }
 
@@ -384,12 +383,12 @@ impl Daemon {
         }
         for (name, why) in ended {
             if let Some(act) = self.acts.remove(&name) {
-                self.act_ended(name, act.task, act.done, why);
+                self.act_ended(name, act.task, act.done, &why);
             }
         }
     }
 
-    fn act_ended(&mut self, name: AgentName, task: Task, done: Option<Event>, why: Option<String>) {
+    fn act_ended(&mut self, name: AgentName, task: Task, done: Option<Event>, why: &str) {
         let failure = match &done {
             Some(event) => event.error.clone().map(|error| Failure {
                 fault: event.fault.unwrap_or(Fault::Host),
@@ -397,11 +396,7 @@ impl Daemon {
             }),
             None => Some(Failure {
                 fault: Fault::Host,
-                error: format!(
-                    "cannot {}: {}",
-                    task.step,
-                    why.unwrap_or_else(|| "it said nothing".to_owned())
-                ),
+                error: format!("cannot {}: {why}", task.step),
             }),
         };
         self.acted.insert(name.clone(), Instant::now());

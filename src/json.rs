@@ -11,7 +11,7 @@ pub fn syntax_error(text: &str) -> Option<String> {
     };
     let wanted = scan.document().err()?;
     let before = &text.as_bytes()[..scan.at.min(text.len())];
-    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let line = before.split(|byte| *byte == b'\n').count();
     let line_start = before
         .iter()
         .rposition(|byte| *byte == b'\n')
@@ -126,7 +126,7 @@ impl Scan<'_> {
         self.at += 1;
         loop {
             match self.peek() {
-                None => return Err("the closing double quote"),
+                None | Some(0..0x20) => return Err("the closing double quote"),
                 Some(b'"') => {
                     self.at += 1;
                     return Ok(());
@@ -144,7 +144,6 @@ impl Scan<'_> {
                         _ => return Err("an escape such as \\n or \\\\"),
                     }
                 }
-                Some(0..0x20) => return Err("the closing double quote"),
                 Some(_) => {}
             }
             self.at += 1;

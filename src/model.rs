@@ -11,7 +11,7 @@ use crate::log::{brief, printable};
 const NAME_LIMIT: usize = 64;
 /// The longest URL that we take; common servers refuse longer ones.
 const URL_LIMIT: usize = 2048;
-/// The longest path that we take from a server, far below every system's PATH_MAX.
+/// The longest path that we take from a server, far below every system's `PATH_MAX`.
 const PATH_LIMIT: usize = 512;
 
 macro_rules! checked_name {

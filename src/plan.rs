@@ -179,3 +179,248 @@ fn task(site: &Site, step: Step) -> Task {
         step,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Place, WireAgent};
+
+    const A: &str = "490ac172dabecc867289079d48e84a66";
+    const B: &str = "5f9ab5e81c386cde72c022d1b6d061d9";
+    const NOW: u64 = 1000;
+
+    fn build(version: &str, md5: &str) -> Build {
+        Build {
+            version: Version::parse(version).expect("valid"),
+            md5: md5.into(),
+        }
+    }
+
+    fn place(work_dir: &str) -> Place {
+        Place {
+            work_dir: work_dir.into(),
+            run_user: String::new(),
+        }
+    }
+
+    fn desired(version: &str, md5: &str, cmd: &str) -> Desired {
+        let wire = WireAgent {
+            name: "demo".into(),
+            version: version.into(),
+            tarball: "http://x".into(),
+            md5: md5.into(),
+            cmd: cmd.into(),
+            work_dir: "/new".into(),
+            ..Default::default()
+        };
+        Desired::check(&wire, "/own").expect("valid")
+    }
+
+    /// A place with these builds on disk, the first of them in force.
+    fn site(work_dir: &str, state: State, builds: &[Build]) -> Site {
+        let mut site = Site::empty(place(work_dir));
+        site.current = builds.first().cloned();
+        site.whole = !builds.is_empty();
+        site.state = state;
+        site.builds = builds.to_vec();
+        site
+    }
+
+    fn seen(here: Site) -> Seen {
+        Seen { here, there: None }
+    }
+
+    fn proven(work_dir: &str, build: Build) -> Memory {
+        Memory {
+            proven: Some(Spot {
+                place: place(work_dir),
+                build,
+            }),
+            ..Default::default()
+        }
+    }
+
+    fn plan(desired: &Desired, seen: &Seen, memory: &Memory) -> Vec<String> {
+        let tasks = steps(desired, seen, memory, NOW);
+        tasks
+            .iter()
+            .map(|task| match task.place.work_dir.as_str() {
+                "/new" => task.step.to_string(),
+                other => format!("{} in {other}", task.step),
+            })
+            .collect()
+    }
+
+    fn waiting(mut memory: Memory) -> Memory {
+        memory.retry_at = NOW + 1;
+        memory
+    }
+
+    #[test]
+    fn a_fresh_agent_is_installed_and_started() {
+        let nothing = seen(Site::empty(place("/new")));
+        let none = Memory::default();
+        let start = desired("1", "", "start");
+        assert_eq!(plan(&start, &nothing, &none), ["install 1", "start 1"]);
+        assert_eq!(plan(&desired("1", "", "stop"), &nothing, &none), [""; 0]);
+        assert_eq!(plan(&start, &nothing, &waiting(none)), [""; 0]);
+    }
+
+    #[test]
+    fn another_version_is_installed_beside_the_running_one_and_switched_to() {
+        let one = build("1", A);
+        let running = seen(site("/new", State::Started, std::slice::from_ref(&one)));
+        let memory = proven("/new", one.clone());
+        let two = desired("2", "", "start");
+        assert_eq!(
+            plan(&two, &running, &memory),
+            ["install 2", "switch from 1 to 2"]
+        );
+        let both = seen(site("/new", State::Started, &[one.clone(), build("2", B)]));
+        assert_eq!(plan(&two, &both, &memory), ["switch from 1 to 2"]);
+        assert_eq!(plan(&two, &both, &waiting(memory)), [""; 0]);
+    }
+
+    #[test]
+    fn a_running_agent_that_is_as_desired_is_left_alone() {
+        for md5 in ["", A, "http://other/base"] {
+            let running = seen(site("/new", State::Started, &[build("1", A)]));
+            assert_eq!(
+                plan(&desired("1", md5, "start"), &running, &Memory::default()),
+                [""; 0]
+            );
+        }
+    }
+
+    #[test]
+    fn an_agent_that_is_down_is_started_when_its_time_has_come() {
+        let mut memory = proven("/new", build("1", A));
+        for state in [State::Stopped, State::Other] {
+            let down = seen(site("/new", state, &[build("1", A)]));
+            assert_eq!(
+                plan(&desired("1", "", "start"), &down, &memory),
+                ["start 1"]
+            );
+        }
+        let down = seen(site("/new", State::Stopped, &[build("1", A)]));
+        memory.restart_at = NOW + 1;
+        assert_eq!(plan(&desired("1", "", "start"), &down, &memory), [""; 0]);
+    }
+
+    #[test]
+    fn an_agent_that_gives_no_answer_is_neither_started_nor_stopped() {
+        let silent = seen(site("/new", State::Silent, &[build("1", A)]));
+        for cmd in ["start", "stop"] {
+            assert_eq!(
+                plan(&desired("1", "", cmd), &silent, &Memory::default()),
+                [""; 0]
+            );
+        }
+    }
+
+    #[test]
+    fn a_stop_stops_whatever_version_runs_and_nothing_else() {
+        let running = seen(site("/new", State::Started, &[build("1", A)]));
+        let memory = Memory::default();
+        assert_eq!(
+            plan(&desired("2", "", "stop"), &running, &memory),
+            ["stop 1"]
+        );
+        let down = seen(site("/new", State::Stopped, &[build("1", A)]));
+        assert_eq!(plan(&desired("2", "", "stop"), &down, &memory), [""; 0]);
+        assert_eq!(
+            plan(&desired("2", "", "stop"), &running, &waiting(memory)),
+            [""; 0]
+        );
+    }
+
+    #[test]
+    fn another_build_of_the_version_is_installed_and_switched_to() {
+        let running = site("/new", State::Started, &[build("1", A)]);
+        let memory = proven("/new", build("1", A));
+        let wanted = desired("1", B, "start");
+        assert_eq!(
+            plan(&wanted, &seen(running.clone()), &memory),
+            ["install 1", "switch from 1 to 1"]
+        );
+        let mut staged = running;
+        staged.spare = Some(build("1", B));
+        assert_eq!(
+            plan(&wanted, &seen(staged), &memory),
+            ["switch from 1 to 1"]
+        );
+    }
+
+    #[test]
+    fn a_switch_that_was_cut_short_is_finished_with_its_way_back() {
+        let memory = proven("/new", build("1", A));
+        let cut = seen(site(
+            "/new",
+            State::Stopped,
+            &[build("2", B), build("1", A)],
+        ));
+        let two = desired("2", "", "start");
+        assert_eq!(plan(&two, &cut, &memory), ["switch from 1 to 2"]);
+        assert_eq!(plan(&two, &cut, &waiting(memory.clone())), ["switch to 1"]);
+        let gone = seen(site("/new", State::Stopped, &[build("2", B)]));
+        assert_eq!(plan(&two, &gone, &memory), ["start 2"]);
+    }
+
+    #[test]
+    fn the_old_version_is_kept_up_while_the_new_one_has_to_wait() {
+        let mut memory = waiting(proven("/new", build("1", A)));
+        let down = seen(site("/new", State::Stopped, &[build("1", A)]));
+        let two = desired("2", "", "start");
+        assert_eq!(plan(&two, &down, &memory), ["start 1"]);
+        memory.restart_at = NOW + 1;
+        assert_eq!(plan(&two, &down, &memory), [""; 0]);
+    }
+
+    #[test]
+    fn a_move_installs_at_the_new_place_before_the_old_one_is_stopped() {
+        let memory = proven("/old", build("1", A));
+        let there = Some(site("/old", State::Started, &[build("1", A)]));
+        let moved = desired("1", "", "start");
+        let mut look = Seen {
+            here: Site::empty(place("/new")),
+            there,
+        };
+        assert_eq!(
+            plan(&moved, &look, &memory),
+            ["install 1", "switch from 1 to 1"]
+        );
+        look.here.builds = vec![build("1", A)];
+        assert_eq!(plan(&moved, &look, &memory), ["switch from 1 to 1"]);
+        look.there = Some(site("/old", State::Stopped, &[build("1", A)]));
+        assert_eq!(plan(&moved, &look, &waiting(memory)), ["start 1 in /old"]);
+    }
+
+    #[test]
+    fn a_version_without_its_control_script_is_installed_again() {
+        let mut broken = site("/new", State::Absent, &[build("1", A)]);
+        broken.whole = false;
+        broken.builds.clear();
+        let plan = plan(
+            &desired("1", "", "start"),
+            &seen(broken),
+            &Memory::default(),
+        );
+        assert_eq!(plan, ["install 1", "start 1"]);
+    }
+
+    #[test]
+    fn the_version_in_force_and_the_one_before_it_are_kept() {
+        let builds = [build("3", A), build("2", A), build("1", A)];
+        let running = seen(site("/new", State::Started, &builds));
+        let three = desired("3", "", "start");
+        let mut memory = proven("/new", build("3", A));
+        assert_eq!(plan(&three, &running, &memory), ["prune all but 3 and 2"]);
+        memory.previous = Version::parse("1");
+        assert_eq!(plan(&three, &running, &memory), ["prune all but 3 and 1"]);
+        let two = seen(site("/new", State::Started, &builds[..2]));
+        assert_eq!(plan(&three, &two, &memory), [""; 0]);
+        let mut litter = two;
+        litter.here.litter = true;
+        assert_eq!(plan(&three, &litter, &memory), ["prune all but 3 and 2"]);
+    }
+}

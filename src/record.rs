@@ -10,7 +10,7 @@ use miniserde::json;
 use crate::disk;
 use crate::error::Result;
 use crate::log;
-use crate::model::{Cmd, Desired, Failure, Fault, Site, Spot, State, Step, Version};
+use crate::model::{Build, Cmd, Desired, Failure, Fault, Site, Spot, State, Step, Task, Version};
 use crate::schedule;
 
 /// Deaths that are remembered; a crash loop is told by five.
@@ -32,10 +32,10 @@ pub struct Memory {
     pub retry_at: u64,
     pub error: String,
     pub error_at: u64,
-    /// When a start of the version in force was last needed, oldest first.
+    /// When the version in force was last found dead, oldest first.
     pub deaths: Vec<u64>,
-    /// Starts in a row without ten quiet minutes between.
-    pub streak: u32,
+    /// Starts after a death, in a row, without ten quiet minutes between.
+    pub restarts: u32,
     pub crash_loop: bool,
     pub restart_at: u64,
     /// What last ran well, and where: the way back from a bad version and from a move.
@@ -65,7 +65,7 @@ impl Memory {
 
     fn forget_deaths(&mut self) {
         self.deaths.clear();
-        self.streak = 0;
+        self.restarts = 0;
         self.crash_loop = false;
         self.restart_at = 0;
     }
@@ -113,16 +113,25 @@ impl Memory {
         }
     }
 
-    /// A step went well; `site` is what was seen right after it.
-    pub fn fold_success(&mut self, step: &Step, site: Option<&Site>, now: u64) {
-        match step {
+    /// A task went well; `site` is what was seen right after it.
+    pub fn fold_success(&mut self, task: &Task, site: Option<&Site>, now: u64) {
+        match &task.step {
             Step::Install(_) | Step::Prune(_) => return,
             Step::Stop(_) | Step::Switch { back: Some(_), .. } => {
                 self.forget_deaths();
                 self.forget_failures();
             }
             // A failed wish stays remembered while the version before it is kept up.
-            Step::Start(_) | Step::Switch { back: None, .. } => self.fold_death(now),
+            Step::Start(build)
+            | Step::Switch {
+                back: None,
+                to: build,
+            } => {
+                if self.is_restart(task, build) {
+                    self.fold_death(now);
+                    self.fold_restart(now);
+                }
+            }
         }
         let running = site.filter(|site| site.whole && site.state == State::Started);
         if let Some((site, build)) = running.and_then(|s| Some((s, s.current.clone()?))) {
@@ -133,11 +142,20 @@ impl Memory {
         }
     }
 
-    pub fn fold_failure(&mut self, step: &Step, why: &Failure, now: u64, interval: Duration) {
+    pub fn fold_failure(&mut self, task: &Task, why: &Failure, now: u64, interval: Duration) {
         self.blame(&why.error, now);
-        let keeps_up = matches!(step, Step::Start(_) | Step::Switch { back: None, .. });
-        if keeps_up && why.fault == Fault::Version {
+        if let Step::Start(build)
+        | Step::Switch {
+            back: None,
+            to: build,
+        } = &task.step
+            && why.fault == Fault::Version
+        {
+            let is_restart = self.is_restart(task, build);
             self.fold_death(now);
+            if is_restart {
+                self.fold_restart(now);
+            }
             return;
         }
         self.failures = self.failures.saturating_add(1);
@@ -148,12 +166,20 @@ impl Memory {
             };
     }
 
-    /// The agent had to be started: it had died, or would not stay up.
+    /// Whether this start follows a death; the very first start of a build does not.
+    fn is_restart(&self, task: &Task, build: &Build) -> bool {
+        let ran_well = self
+            .proven
+            .as_ref()
+            .is_some_and(|spot| spot.place == task.place && spot.build.satisfies(build));
+        ran_well || !self.deaths.is_empty()
+    }
+
+    /// The agent was found dead, or did not live through its start.
     fn fold_death(&mut self, now: u64) {
         self.deaths.push(now);
         let surplus = self.deaths.len().saturating_sub(DEATHS_KEPT);
         self.deaths.drain(..surplus);
-        self.streak = self.streak.saturating_add(1);
         if !self.crash_loop && schedule::is_crash_loop(&self.deaths, now) {
             self.crash_loop = true;
             let last = if self.error.is_empty() {
@@ -165,7 +191,12 @@ impl Memory {
                 format!("crash loop: died {DEATHS_KEPT} times in 10 min, tried hourly{last}");
             self.blame(&error, now);
         }
-        self.restart_at = now + schedule::restart_delay(self.streak, self.crash_loop);
+    }
+
+    /// It was started again; the next time it has to wait longer.
+    fn fold_restart(&mut self, now: u64) {
+        self.restarts = self.restarts.saturating_add(1);
+        self.restart_at = now + schedule::restart_delay(self.restarts, self.crash_loop);
     }
 
     fn prove(&mut self, spot: &Spot) {
@@ -216,4 +247,164 @@ pub fn load(path: &Path, now: u64) -> Ledger {
 
 pub fn save(path: &Path, ledger: &Ledger) -> Result<()> {
     disk::write_atomic(path, json::to_string(ledger).as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Place, WireAgent};
+
+    const INTERVAL: Duration = Duration::from_secs(300);
+
+    fn place() -> Place {
+        Place {
+            work_dir: "/work".into(),
+            run_user: String::new(),
+        }
+    }
+
+    fn build(version: &str) -> Build {
+        Build {
+            version: Version::parse(version).expect("valid"),
+            md5: String::new(),
+        }
+    }
+
+    fn desired(version: &str) -> Desired {
+        let wire = WireAgent {
+            name: "demo".into(),
+            version: version.into(),
+            tarball: "http://x".into(),
+            cmd: "start".into(),
+            ..Default::default()
+        };
+        Desired::check(&wire, "/work").expect("valid")
+    }
+
+    fn site(version: &str, state: State) -> Site {
+        let mut site = Site::empty(place());
+        site.current = Some(build(version));
+        site.whole = true;
+        site.state = state;
+        site
+    }
+
+    fn task(step: Step) -> Task {
+        Task {
+            place: place(),
+            step,
+        }
+    }
+
+    fn failed(fault: Fault) -> Failure {
+        Failure {
+            fault,
+            error: "why".into(),
+        }
+    }
+
+    #[test]
+    fn host_faults_and_bad_versions_wait_by_their_own_schedules() {
+        let back = Some(Spot {
+            place: place(),
+            build: build("1"),
+        });
+        let to = build("2");
+        let switch = task(Step::Switch { back, to });
+        let mut memory = Memory::default();
+        memory.fold_failure(&switch, &failed(Fault::Host), 1000, INTERVAL);
+        assert_eq!(memory.retry_at, 1300);
+        let mut memory = Memory::default();
+        let mut waits = Vec::new();
+        for _ in 0..4 {
+            memory.fold_failure(&switch, &failed(Fault::Version), 1000, INTERVAL);
+            waits.push(memory.retry_at - 1000);
+        }
+        assert_eq!(waits, [600, 3600, 86_400, 86_400]);
+        assert!(memory.deaths.is_empty());
+    }
+
+    #[test]
+    fn a_changed_entry_forgets_every_failure_but_not_what_ran_well() {
+        let mut memory = Memory::default();
+        memory.fold_desired("a");
+        memory.fold_success(
+            &task(Step::Start(build("1"))),
+            Some(&site("1", State::Started)),
+            1,
+        );
+        let install = task(Step::Install(desired("2").release));
+        memory.fold_failure(&install, &failed(Fault::Host), 5, INTERVAL);
+        memory.fold_desired("a");
+        assert!(memory.is_waiting(6));
+        memory.fold_desired("b");
+        assert!(!memory.is_waiting(6) && memory.error.is_empty());
+        assert!(memory.proven.is_some());
+    }
+
+    #[test]
+    fn an_agent_that_dies_is_restarted_at_once_then_ever_later_and_in_a_loop_hourly() {
+        let mut memory = Memory::default();
+        let start = task(Step::Start(build("1")));
+        memory.fold_success(&start, Some(&site("1", State::Started)), 0);
+        assert_eq!(memory.restart_at, 0, "the first start is no restart");
+        let mut now = 1000;
+        let mut waits = Vec::new();
+        for _ in 0..6 {
+            memory.fold_success(&start, Some(&site("1", State::Started)), now);
+            waits.push(memory.restart_at - now);
+            now = memory.restart_at;
+        }
+        assert_eq!(waits, [10, 20, 40, 80, 3600, 3600]);
+        assert!(memory.error.starts_with("crash loop: died 5 times"));
+        let quiet = now + schedule::CRASH_WINDOW;
+        memory.fold_observed(&desired("1"), &site("1", State::Started), quiet);
+        assert_eq!((memory.restarts, memory.restart_at), (0, 0));
+        assert!(memory.error.is_empty() && !memory.crash_loop);
+    }
+
+    #[test]
+    fn a_fresh_agent_that_dies_at_its_first_start_is_started_again_at_once() {
+        let mut memory = Memory::default();
+        let start = task(Step::Start(build("1")));
+        memory.fold_failure(&start, &failed(Fault::Version), 100, INTERVAL);
+        assert!(memory.restart_at <= 100 && !memory.is_waiting(100));
+        memory.fold_failure(&start, &failed(Fault::Version), 100, INTERVAL);
+        assert_eq!(memory.restart_at, 110);
+        assert_eq!(memory.error, "why");
+    }
+
+    #[test]
+    fn what_ran_well_before_is_the_previous_version() {
+        let mut memory = Memory::default();
+        memory.fold_observed(&desired("1"), &site("1", State::Started), 1);
+        let back = memory.proven.clone();
+        let switch = task(Step::Switch {
+            back,
+            to: build("2"),
+        });
+        memory.fold_success(&switch, Some(&site("2", State::Started)), 2);
+        assert_eq!(memory.previous, Version::parse("1"));
+        assert_eq!(memory.proven.map(|spot| spot.build), Some(build("2")));
+    }
+
+    #[test]
+    fn an_adopted_agent_is_proven_by_its_first_look_and_a_dead_one_is_not() {
+        let mut memory = Memory::default();
+        memory.fold_observed(&desired("2"), &site("1", State::Stopped), 1);
+        assert!(memory.proven.is_none());
+        memory.fold_observed(&desired("2"), &site("1", State::Started), 1);
+        assert_eq!(memory.proven.map(|spot| spot.build), Some(build("1")));
+    }
+
+    #[test]
+    fn a_ledger_from_the_future_waits_a_day_at_most() {
+        let mut memory = Memory {
+            retry_at: u64::MAX,
+            restart_at: u64::MAX,
+            ..Default::default()
+        };
+        memory.clamp(1000);
+        assert_eq!(memory.next_try(1000), Some(1000 + FURTHEST_RETRY));
+    }
 }

@@ -147,10 +147,10 @@ impl Roster {
     /// Folds the end of a task, and what the agent looked like right after it.
     pub fn finish(&mut self, done: Done, now: u64, interval: Duration) {
         let memory = self.ledger.agents.entry(done.name.to_string()).or_default();
-        let step = &done.task.step;
+        let task = &done.task;
         match &done.failure {
-            Some(failure) => memory.fold_failure(step, failure, now, interval),
-            None => memory.fold_success(step, done.seen.as_ref().map(|seen| &seen.here), now),
+            Some(failure) => memory.fold_failure(task, failure, now, interval),
+            None => memory.fold_success(task, done.seen.as_ref().map(|seen| &seen.here), now),
         }
         let desired_place = self
             .desired(&done.name)

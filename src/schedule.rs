@@ -62,12 +62,12 @@ pub fn is_crash_loop(deaths: &[u64], now: u64) -> bool {
     recent.count() >= CRASH_LOOP_DEATHS
 }
 
-/// The pause before the next start of an agent that was started `streak` (1…) times in a row and died, in seconds.
-pub fn restart_delay(streak: u32, crash_loop: bool) -> u64 {
+/// The pause before the next start of an agent that was restarted so often (1…) in a row, in seconds.
+pub fn restart_delay(restarts: u32, crash_loop: bool) -> u64 {
     if crash_loop {
         CRASH_LOOP_RETRY
     } else {
-        let doublings = streak.saturating_sub(1).min(16);
+        let doublings = restarts.saturating_sub(1).min(16);
         (RESTART_FIRST << doublings).min(RESTART_LONGEST)
     }
 }
