@@ -4,10 +4,10 @@
 use std::net::{ToSocketAddrs, UdpSocket};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::act::{ARCH, MEMORY_LIMIT};
 use crate::error::{At, Result};
 use crate::fetch;
 use crate::heartbeat;
+use crate::install::{ARCH, MEMORY_LIMIT};
 use crate::job::{BeatJob, Event, SeenAgent, What};
 use crate::log;
 use crate::model::{AgentName, Desired, Place, WireAgent};
@@ -51,7 +51,7 @@ fn report(what: What, fill: impl FnOnce(&mut Event)) -> Result<()> {
         ..Event::default()
     };
     fill(&mut event);
-    event.send().at("report to", "the daemon")
+    event.send()
 }
 
 /// Looks at every agent at its place, and where it lived before, all at once.

@@ -1,6 +1,7 @@
 //! cfg.json: the text as written → checked settings. An error is one line that names file, key and what is wanted;
 //! keys that nobody knows are warned of, for a typo must not pass in silence.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -68,14 +69,15 @@ fn parse(text: &str) -> std::result::Result<Config, String> {
 
 fn checked(object: &Object) -> std::result::Result<Config, String> {
     let server = text(object, "server", "host:port of the ops-meta server")?;
+    let wanted = "an IP address, or empty for the one toward the server";
+    let ip = text(object, "ip", wanted)?;
+    if !ip.is_empty() && ip.parse::<IpAddr>().is_err() {
+        return Err(format!("ip is {ip:?}, wanted {wanted}"));
+    }
     Ok(Config {
         log_level: log_level(object)?,
         hostname: text(object, "hostname", "a host name, or empty for the system's")?,
-        ip: text(
-            object,
-            "ip",
-            "an IP address, or empty for the one toward the server",
-        )?,
+        ip,
         url: heartbeat_url(&server)?,
         server,
         interval: interval(object)?,
@@ -277,6 +279,10 @@ mod tests {
             (
                 r#"{"server": "m", "debug": 1}"#,
                 "debug is a number, wanted true or false",
+            ),
+            (
+                r#"{"server": "m", "ip": "here"}"#,
+                "ip is \"here\", wanted an IP address",
             ),
             ("[]", "it is a list, wanted an object"),
             ("{\n\"server\": \"m\",\n}", "line 3, column 1"),

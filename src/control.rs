@@ -69,14 +69,17 @@ pub struct Call {
     child: Child,
     output: File,
     deadline: Instant,
+    /// Its first words, kept before a flood was cut off.
+    first_words: Option<String>,
     term_at: Option<Instant>,
     ending: Option<Ending>,
 }
 
 /// What a script did and said.
 pub struct Answer {
-    pub verb: Verb,
+    verb: Verb,
     pub ending: Ending,
+    first_words: Option<String>,
     output: File,
 }
 
@@ -97,6 +100,7 @@ pub fn spawn(dir: &Path, verb: Verb, output: File, pid_file: Option<&File>) -> R
         child,
         output,
         deadline: Instant::now() + verb.deadline(),
+        first_words: None,
         term_at: None,
         ending: None,
     })
@@ -148,7 +152,12 @@ impl Call {
         if self.ending.is_some() {
             return;
         }
-        trim(&self.output);
+        if is_flooded(&self.output) {
+            let output = &mut self.output;
+            let first = || read_at(output, SeekFrom::Start(0));
+            self.first_words.get_or_insert_with(first);
+            trim(&self.output);
+        }
         match self.child.try_wait() {
             Ok(None) => self.watch_deadline(),
             Ok(Some(status)) => self.ending = Some(self.judge(status)),
@@ -185,6 +194,7 @@ impl Call {
         Some(Answer {
             verb: self.verb,
             ending: self.ending?,
+            first_words: self.first_words,
             output: self.output,
         })
     }
@@ -197,7 +207,9 @@ impl Answer {
 
     /// The beginning of what it printed; bytes that are no text become `?`.
     pub fn text(&mut self) -> String {
-        read_at(&mut self.output, SeekFrom::Start(0))
+        let output = &mut self.output;
+        let first = self.first_words.take();
+        first.unwrap_or_else(|| read_at(output, SeekFrom::Start(0)))
     }
 
     /// What went wrong, in one line, with the last line that the script printed.
@@ -239,13 +251,15 @@ fn read_at(file: &mut File, from: SeekFrom) -> String {
 
 /// Empties an output file that has grown past the limit; its writers append, so they go on at the new end.
 pub fn trim(output: &File) {
-    if output
-        .metadata()
-        .is_ok_and(|meta| meta.len() > OUTPUT_LIMIT)
-    {
+    if is_flooded(output) {
         // Failing means a full or broken disk, which whoever writes next will report.
         let _ = output.set_len(0);
     }
+}
+
+fn is_flooded(output: &File) -> bool {
+    let meta = output.metadata();
+    meta.is_ok_and(|meta| meta.len() > OUTPUT_LIMIT)
 }
 
 /// A fresh output file in `dir`, for scripts that start what will go on writing to it.

@@ -137,7 +137,7 @@ impl Daemon {
     pub fn run(mut self) {
         log::info(format_args!(
             "ops-updater {VERSION} ({}) as {}, server {}, every {} s",
-            crate::act::ARCH,
+            crate::install::ARCH,
             self.run_user,
             self.config.server,
             self.config.interval.as_secs()
@@ -146,10 +146,10 @@ impl Daemon {
             log::warn(format_args!("{}: {warning}", self.source.file.display()));
         }
         loop {
+            self.start_acts();
             if Instant::now() >= self.next_beat && self.beat.is_none() {
                 self.start_beat();
             }
-            self.start_acts();
             self.save();
             sys::wait_readable(&self.descriptors(), self.sleep());
             for signal in self.signals.take() {
@@ -317,12 +317,9 @@ impl Daemon {
         }
     }
 
-    /// Starts what is to be done next: one act an agent, and one switch at a time.
+    /// Starts what is to be done next: one act an agent, and one switch at a time. An act looks again before it acts,
+    /// so what was seen may be some seconds old.
     fn start_acts(&mut self) {
-        // A look that is still to come may change the plan.
-        if self.beat.is_some() {
-            return;
-        }
         let now = self.clock.now();
         for name in self.roster.names() {
             if self.acts.contains_key(&name) {

@@ -5,7 +5,7 @@ use std::io::{Read, Seek, Write};
 
 use miniserde::{Deserialize, Serialize, json};
 
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::model::{
     AgentName, Build, Fault, Place, Refusal, Release, Site, Spot, Step, Task, Version, WireAgent,
 };
@@ -164,11 +164,25 @@ pub struct SeenAgent {
 }
 
 impl Event {
-    /// Prints the event as one line. Fails when the daemon is gone.
-    pub fn send(&self) -> std::io::Result<()> {
+    /// Prints the event as one line. Fails when the daemon is gone: that is how an orphan finds out.
+    pub fn send(&self) -> Result<()> {
         let line = json::to_string(self) + "\n";
-        std::io::stdout().write_all(line.as_bytes())?;
-        std::io::stdout().flush()
+        let mut stdout = std::io::stdout();
+        stdout
+            .write_all(line.as_bytes())
+            .and_then(|()| stdout.flush())
+            .at("report to", "the daemon")
+    }
+
+    /// Says what is being done.
+    pub fn phase(name: &str, bytes: Option<u64>, total: Option<u64>) -> Result<()> {
+        let event = Self {
+            phase: Some(name.to_owned()),
+            bytes,
+            total,
+            ..Default::default()
+        };
+        event.send()
     }
 
     pub fn parse(line: &str) -> Option<Self> {

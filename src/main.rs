@@ -1,6 +1,7 @@
 //! Arguments, the order of things, exit codes.
 
 mod act;
+mod agent;
 mod beat;
 mod children;
 mod config;
@@ -10,6 +11,7 @@ mod disk;
 mod error;
 mod fetch;
 mod heartbeat;
+mod install;
 mod job;
 mod json;
 mod log;

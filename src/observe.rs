@@ -1,6 +1,7 @@
 //! Looks at agents: what is on disk, and what `control status` says. Reads; writes nothing into a healthy agent's
 //! directory (an output file that outgrew its limit is cut).
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -180,8 +181,8 @@ fn look_into_ours(name: &AgentName, paths: &Paths, site: &mut Site) {
             continue;
         };
         match file_name {
-            "lock" | "control.pid" => {}
             "control.out" => cut_output(&paths.control_output()),
+            _ if is_kept_by_us(entry.file_name().as_ref()) => {}
             _ => {
                 let other = file_name.strip_suffix(".other").and_then(Version::parse);
                 let spare = other.and_then(|version| received(name, &version, &entry.path()));
@@ -190,6 +191,12 @@ fn look_into_ours(name: &AgentName, paths: &Paths, site: &mut Site) {
             }
         }
     }
+}
+
+/// What stays in `.updater`; all else there is staging.
+pub fn is_kept_by_us(file_name: &OsStr) -> bool {
+    let kept = ["lock", "control.out", "control.pid"];
+    kept.iter().any(|name| file_name == *name)
 }
 
 /// An agent that goes on writing to what `control start` left it must not fill the disk.

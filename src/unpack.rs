@@ -23,6 +23,7 @@ const UNPACKED_LIMIT: u64 = 4 << 30;
 const RATIO_LIMIT: u64 = 200;
 /// Below this the ratio means nothing: a script and a page of zeros are no bomb.
 const RATIO_FLOOR: u64 = 1 << 20;
+const TOO_LARGE: &str = "it unpacks to more than 200 times its size or 4 GiB";
 const NAME_LIMIT: usize = 1024;
 const CHUNK: usize = 64 << 10;
 
@@ -43,7 +44,11 @@ pub fn unpack(mut tarball: Verified, root: &Path, progress: Progress) -> Result<
         left: limit,
     };
     let mut archive = Archive::new(bounded);
-    let mut unpacker = Unpacker { root, progress };
+    let mut unpacker = Unpacker {
+        root,
+        left: limit,
+        progress,
+    };
     unpacker.entries(&mut archive)?;
     // To the very end: only there is the checksum of gzip, and tar stops before it.
     io::copy(&mut archive.into_inner(), &mut io::sink()).at("unpack", "the end of the tarball")?;
@@ -94,10 +99,10 @@ struct Bounded<R> {
 impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let got = self.inner.read(buffer)?;
-        self.left = self.left.checked_sub(got as u64).ok_or_else(|| {
-            let text = format!("it unpacks to more than {RATIO_LIMIT} times its size or 4 GiB");
-            io::Error::other(text)
-        })?;
+        self.left = self
+            .left
+            .checked_sub(got as u64)
+            .ok_or_else(|| io::Error::other(TOO_LARGE))?;
         Ok(got)
     }
 }
@@ -108,23 +113,21 @@ fn refuse(name: &str, cause: &str) -> Error {
 
 struct Unpacker<'a> {
     root: &'a Path,
+    /// Bytes that files may still take; a sparse file's holes are in no stream, so `Bounded` does not see them.
+    left: u64,
     progress: Progress<'a>,
 }
 
 impl Unpacker<'_> {
     fn entries<R: Read>(&mut self, archive: &mut Archive<R>) -> Result<()> {
         let entries = archive.entries().at("unpack", "the tarball")?;
-        let mut unpacked = 0_u64;
         for (count, entry) in (1..).zip(entries) {
             let mut entry = entry.at("unpack", "the tarball")?;
             if count > ENTRY_LIMIT {
                 return Err(refuse("the tarball", "more than 65,536 entries"));
             }
-            // A sparse file's holes are in no stream, so its size is bounded here.
-            unpacked = unpacked.saturating_add(entry.size());
-            if unpacked > UNPACKED_LIMIT {
-                return Err(refuse("the tarball", "it unpacks to more than 4 GiB"));
-            }
+            let left = self.left.checked_sub(entry.size());
+            self.left = left.ok_or_else(|| refuse("the tarball", TOO_LARGE))?;
             self.entry(&mut entry)?;
             (self.progress)()?;
         }

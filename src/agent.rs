@@ -1,0 +1,137 @@
+//! An agent at one place, driven through its `control` script: looked at, stopped, started and watched. Knows when a
+//! start is a good start; not why it was asked for.
+
+use std::time::{Duration, Instant};
+
+use crate::control::{self, Answer, Running, Verb};
+use crate::error::{Error, Result};
+use crate::model::{AgentName, Place, Site, State, Version};
+use crate::observe::{self, Paths};
+use crate::sys::Signals;
+
+/// After start the agent must say started within this…
+const START_PATIENCE: Duration = Duration::from_secs(60);
+/// …and keep saying so for this; so many misses in a row fail it.
+const PROBATION: Duration = Duration::from_secs(5);
+const MISSES: u32 = 2;
+/// After stop the agent must say stopped within this.
+const STOP_PATIENCE: Duration = Duration::from_secs(30);
+/// The pause between two looks grows between these.
+const LOOK_FIRST: Duration = Duration::from_millis(50);
+const LOOK_LAST: Duration = Duration::from_secs(1);
+
+pub struct Agent<'a> {
+    pub name: &'a AgentName,
+    pub place: &'a Place,
+    pub paths: Paths,
+    signals: &'a Signals,
+}
+
+impl<'a> Agent<'a> {
+    pub fn new(name: &'a AgentName, place: &'a Place, signals: &'a Signals) -> Self {
+        Self {
+            name,
+            place,
+            paths: Paths::new(name, place),
+            signals,
+        }
+    }
+
+    pub fn look(&self) -> Site {
+        observe::site(self.name, self.place, self.signals)
+    }
+
+    pub fn on_disk(&self) -> Site {
+        observe::on_disk(self.name, self.place)
+    }
+
+    /// Stops what is in force, if it runs, and sees that it did.
+    pub fn halt(&self) -> Result<()> {
+        match self.look().state {
+            State::Absent | State::Stopped | State::Other => Ok(()),
+            State::Started | State::Silent => self.halt_anyway(),
+        }
+    }
+
+    /// Calls `control stop` whatever the agent says of itself, and sees that it is down.
+    pub fn halt_anyway(&self) -> Result<()> {
+        let Some(current) = self.paths.in_force() else {
+            return Ok(());
+        };
+        let mut answer = self.call(&current, Verb::Stop)?;
+        let begun = Instant::now();
+        let mut pause = LOOK_FIRST;
+        loop {
+            match self.look().state {
+                State::Absent | State::Stopped | State::Other => return Ok(()),
+                State::Silent if answer.succeeded() => return Ok(()),
+                State::Started | State::Silent => {}
+            }
+            if begun.elapsed() >= STOP_PATIENCE || !answer.succeeded() {
+                return Err(Error::new("stop", current, answer.complaint()));
+            }
+            rest(&mut pause);
+        }
+    }
+
+    /// Starts a version and watches it. The error says what it did instead.
+    pub fn launch(&self, version: &Version) -> std::result::Result<(), String> {
+        let mut answer = self
+            .call(version, Verb::Start)
+            .map_err(|error| error.to_string())?;
+        let watched = self.watch(version, !answer.succeeded());
+        watched.map_err(|error| {
+            if answer.succeeded() {
+                error
+            } else {
+                format!("{error}: {}", answer.complaint())
+            }
+        })
+    }
+
+    /// Sees the agent say started, and keep saying so. One whose start script `failed` gets no patience.
+    pub fn watch(&self, version: &Version, failed: bool) -> std::result::Result<(), String> {
+        let begun = Instant::now();
+        let mut since: Option<Instant> = None;
+        let mut misses = 0;
+        let mut pause = LOOK_FIRST;
+        loop {
+            let site = self.look();
+            if site.state == State::Started {
+                misses = 0;
+                if since.get_or_insert_with(Instant::now).elapsed() >= PROBATION {
+                    return Ok(());
+                }
+            } else {
+                misses += 1;
+                let says = site.status;
+                if since.is_some() && misses >= MISSES {
+                    return Err(format!(
+                        "{version} did not stay started ({MISSES} misses in {} s), it says {says:?}",
+                        PROBATION.as_secs(),
+                    ));
+                }
+                let is_hopeless = failed && misses >= MISSES;
+                if since.is_none() && (is_hopeless || begun.elapsed() >= START_PATIENCE) {
+                    return Err(format!("{version} did not start, it says {says:?}"));
+                }
+            }
+            rest(&mut pause);
+        }
+    }
+
+    fn call(&self, version: &Version, verb: Verb) -> Result<Answer> {
+        let dir = self.paths.version(version);
+        let output = control::output_file(&self.paths.control_output())?;
+        let running = Running::begin(&self.paths.control_pid())?;
+        let _term = self.signals.catch_term();
+        let call = control::spawn(&dir, verb, output, Some(running.file()))?;
+        let answer = control::finish(vec![call], self.signals).pop();
+        answer.ok_or_else(|| Error::new("run", dir.display(), "it has left no answer"))
+    }
+}
+
+fn rest(pause: &mut Duration) {
+    std::thread::sleep(*pause);
+    *pause = (*pause * 3 / 2).min(LOOK_LAST);
+}

@@ -1,0 +1,194 @@
+//! The step `Install`: fetch → verify → unpack → configure → publish by rename. Touches nothing that runs, and leaves
+//! after a failure at most a download that can be resumed.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use miniserde::json;
+
+use crate::agent::Agent;
+use crate::disk;
+use crate::error::{At, Error, Result};
+use crate::fetch;
+use crate::job::Event;
+use crate::model::{AgentName, Release};
+use crate::observe::Receipt;
+use crate::sys::{self, MemoryLimit};
+use crate::unpack;
+
+/// The compiled-in arch of release stores: `linux_386`, `linux_amd64`, … (Go's `GOOS_GOARCH`).
+pub const ARCH: &str = arch();
+/// What a hostile body or archive may take before it ends this child; the host never notices.
+pub const MEMORY_LIMIT: u64 = 64 << 20;
+/// A sign of life at least this often while there is progress.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+/// Without progress for this long an orphaned download ends itself; a living daemon ends it after 60 s.
+const ORPHAN_SECONDS: u32 = 90;
+
+const fn arch() -> &'static str {
+    match (
+        cfg!(target_os = "macos"),
+        cfg!(target_arch = "x86"),
+        cfg!(target_arch = "x86_64"),
+        cfg!(target_arch = "aarch64"),
+    ) {
+        (false, true, _, _) => "linux_386",
+        (false, _, true, _) => "linux_amd64",
+        (false, _, _, true) => "linux_arm64",
+        (true, _, true, _) => "darwin_amd64",
+        (true, _, _, true) => "darwin_arm64",
+        _ => "linux_unknown",
+    }
+}
+
+/// Brings the release to this place, beside what runs. Nothing to do if it is here already.
+pub fn install(agent: &Agent, release: &Release) -> Result<()> {
+    if agent.on_disk().has(&release.build()) {
+        return Ok(());
+    }
+    let installed = fetch_and_unpack(agent, release);
+    sys::alarm(0);
+    if installed.is_err() {
+        clear_up(agent, release);
+    }
+    installed
+}
+
+fn fetch_and_unpack(agent: &Agent, release: &Release) -> Result<()> {
+    let limit = MemoryLimit::set(MEMORY_LIMIT);
+    let mut pulse = Pulse::start()?;
+    let file_name = format!("{}-{}.tar.gz", agent.name, release.version);
+    let url = format!("{}/{ARCH}/{file_name}", release.tarball);
+    let md5 = wanted_md5(release, &file_name)?;
+    let part = agent.paths.staging(&release.version, ".part");
+    let fresh = agent.paths.staging(&release.version, ".new");
+    disk::remove_tree(&fresh)?;
+    let tarball = fetch::tarball(&url, &md5, &part, &mut |have, total| {
+        pulse.beat("downloading", Some(have), total)
+    });
+    let tarball = tarball.map_err(|error| mixed_fleet_hint(error, release))?;
+    let receipt = receipt(agent.name, release, &tarball, url);
+    Event::phase("unpacking", None, None)?;
+    fs::create_dir(&fresh).at("create", fresh.display())?;
+    unpack::unpack(tarball, &fresh, &mut || pulse.beat("unpacking", None, None))?;
+    configure(release, &fresh)?;
+    drop(limit);
+    write_receipt(&fresh, &receipt)?;
+    publish(agent, release, &fresh)?;
+    disk::remove_tree(&part)
+}
+
+/// After a failed install. What was downloaded so far stays to be resumed, unless the disk is full or it was whole and
+/// no good.
+fn clear_up(agent: &Agent, release: &Release) {
+    let fresh = agent.paths.staging(&release.version, ".new");
+    let part = agent.paths.staging(&release.version, ".part");
+    let free = sys::free_bytes(&agent.paths.agent);
+    let is_full = free.is_some_and(|free| free < fetch::SPACE_RESERVE);
+    let is_empty = fs::metadata(&part).is_ok_and(|meta| meta.len() == 0);
+    if is_full || is_empty || fresh.exists() {
+        // The error is told; a leftover that resists is litter for the next prune.
+        let _ = disk::remove_tree(&part);
+    }
+    let _ = disk::remove_tree(&fresh);
+}
+
+/// The digest that the tarball must have: named in the desired state, or in the `.md5` file beside it.
+fn wanted_md5(release: &Release, file_name: &str) -> Result<String> {
+    if let Some(md5) = release.inline_md5() {
+        return Ok(md5);
+    }
+    let base = if release.md5.is_empty() {
+        &release.tarball
+    } else {
+        &release.md5
+    };
+    let base = base.trim_end_matches('/');
+    fetch::md5_file(&format!("{base}/{ARCH}/{file_name}.md5"))
+}
+
+fn mixed_fleet_hint(error: Error, release: &Release) -> Error {
+    if release.inline_md5().is_none() || !error.is_about("verify") {
+        return error;
+    }
+    error.with_hint(
+        "one md5 in the desired state cannot match the tarballs of every arch; for a mixed fleet \
+         leave it empty and put an .md5 file beside each tarball",
+    )
+}
+
+/// The remote configuration wins over the archive's, which is taken out of its way.
+fn configure(release: &Release, fresh: &Path) -> Result<()> {
+    if release.config_remote_url.is_empty() || release.config_file_name.is_empty() {
+        return Ok(());
+    }
+    Event::phase("configuring", None, None)?;
+    let path = fresh.join(&release.config_file_name);
+    if let Some(parent) = path.parent() {
+        disk::make_dir(parent)?;
+    }
+    disk::remove_tree(&path)?;
+    fetch::small_file(&release.config_remote_url, &path)?;
+    disk::sync_parent(&path)
+}
+
+/// Renames the finished directory into view. What runs is never touched: another build of the version in force waits
+/// beside it for the switch.
+fn publish(agent: &Agent, release: &Release, fresh: &Path) -> Result<()> {
+    let place = agent.paths.version(&release.version);
+    let site = agent.on_disk();
+    let current = site.current.filter(|_| site.whole);
+    if current.is_some_and(|current| current.version == release.version) {
+        let spare = agent.paths.staging(&release.version, ".other");
+        disk::remove_tree(&spare)?;
+        return disk::rename(fresh, &spare);
+    }
+    if fs::symlink_metadata(&place).is_err() {
+        return disk::rename(fresh, &place);
+    }
+    // Half a version that somebody else left, or an older build of one that is not in force.
+    disk::exchange(fresh, &place)?;
+    disk::remove_tree(fresh)
+}
+
+fn receipt(name: &AgentName, release: &Release, tarball: &fetch::Verified, url: String) -> Receipt {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    Receipt {
+        name: name.to_string(),
+        version: release.version.clone(),
+        md5: tarball.md5.clone(),
+        size: tarball.size,
+        url,
+        time: now.map_or(0, |now| now.as_secs()),
+    }
+}
+
+pub fn write_receipt(dir: &Path, receipt: &Receipt) -> Result<()> {
+    let text = json::to_string(receipt);
+    disk::write_atomic(&dir.join(".receipt.json"), text.as_bytes())
+}
+
+/// Signs of life, at most one a second, each of which puts off the alarm for orphans.
+struct Pulse {
+    next: Instant,
+}
+
+impl Pulse {
+    fn start() -> Result<Self> {
+        let next = Instant::now();
+        let mut pulse = Self { next };
+        pulse.beat("downloading", None, None)?;
+        Ok(pulse)
+    }
+
+    fn beat(&mut self, name: &str, bytes: Option<u64>, total: Option<u64>) -> Result<()> {
+        let now = Instant::now();
+        if now < self.next {
+            return Ok(());
+        }
+        self.next = now + SIGN_OF_LIFE;
+        sys::alarm(ORPHAN_SECONDS);
+        Event::phase(name, bytes, total)
+    }
+}
