@@ -64,6 +64,10 @@ fn parse(text: &str) -> std::result::Result<Config, String> {
     };
     let mut config = checked(&object)?;
     config.warnings = unknown_keys(&object);
+    if is_http_enabled(&object)? {
+        let warning = "http.enabled is true, but this version answers no HTTP";
+        config.warnings.push(warning.to_owned());
+    }
     Ok(config)
 }
 
@@ -184,17 +188,27 @@ fn unknown_keys(object: &Object) -> Vec<String> {
         "http",
     ];
     let unknown = object.keys().filter(|key| !known.contains(&key.as_str()));
-    let mut warnings: Vec<String> = unknown
+    unknown
         .map(|key| format!("the key {key:?} is unknown and ignored"))
-        .collect();
-    let enabled = match object.get("http") {
-        Some(Value::Object(http)) => matches!(http.get("enabled"), Some(Value::Bool(true))),
-        _ => false,
+        .collect()
+}
+
+/// The original's HTTP settings are checked, so that a later version may use them; whether they are switched on.
+fn is_http_enabled(object: &Object) -> std::result::Result<bool, String> {
+    let http = match object.get("http") {
+        None | Some(Value::Null) => return Ok(false),
+        Some(Value::Object(http)) => http,
+        Some(other) => return Err(format!("http is {}, wanted an object: {{…}}", kind(other))),
     };
-    if enabled {
-        warnings.push("http.enabled is true, but this version answers no HTTP".to_owned());
+    text(http, "listen", "address:port to listen on").map_err(|error| format!("http.{error}"))?;
+    match http.get("enabled") {
+        None | Some(Value::Null) => Ok(false),
+        Some(Value::Bool(enabled)) => Ok(*enabled),
+        Some(other) => Err(format!(
+            "http.enabled is {}, wanted true or false",
+            kind(other)
+        )),
     }
-    warnings
 }
 
 #[cfg(test)]
@@ -283,6 +297,18 @@ mod tests {
             (
                 r#"{"server": "m", "ip": "here"}"#,
                 "ip is \"here\", wanted an IP address",
+            ),
+            (
+                r#"{"server": "m", "http": []}"#,
+                "http is a list, wanted an object",
+            ),
+            (
+                r#"{"server": "m", "http": {"listen": 1}}"#,
+                "http.listen is a number, wanted a string",
+            ),
+            (
+                r#"{"server": "m", "http": {"enabled": 1}}"#,
+                "http.enabled is a number, wanted true or false",
             ),
             ("[]", "it is a list, wanted an object"),
             ("{\n\"server\": \"m\",\n}", "line 3, column 1"),

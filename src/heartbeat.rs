@@ -51,7 +51,7 @@ pub fn request(job: &BeatJob, seen: &[SeenAgent], ip: &str, arch: &str, now: u64
             let seen = seen
                 .iter()
                 .find(|seen| seen.name.as_str() == agent.wire.name)?;
-            real_agent(agent, seen, &job.run_user, now)
+            real_agent(agent, seen, now)
         })
         .collect();
     json::to_string(&Request {
@@ -70,7 +70,7 @@ pub fn request(job: &BeatJob, seen: &[SeenAgent], ip: &str, arch: &str, now: u64
 }
 
 /// None for an agent of which nothing is installed and nothing should be.
-fn real_agent(agent: &Reported, seen: &SeenAgent, own: &str, now: u64) -> Option<RealAgent> {
+fn real_agent(agent: &Reported, seen: &SeenAgent, now: u64) -> Option<RealAgent> {
     let site = match &seen.there {
         Some(there) if there.current.is_some() => there,
         _ => &seen.here,
@@ -79,16 +79,12 @@ fn real_agent(agent: &Reported, seen: &SeenAgent, own: &str, now: u64) -> Option
     if version.is_none() && agent.wire.cmd != "start" {
         return None;
     }
-    let run_user = match site.place.run_user.as_str() {
-        "" => own,
-        user => user,
-    };
     Some(RealAgent {
         name: agent.wire.name.clone(),
         status: status(agent, site),
         version: version.unwrap_or_default(),
         timestamp: now,
-        run_user: run_user.to_owned(),
+        run_user: site.place.run_user.clone(),
         work_dir: site.place.work_dir.clone(),
         desired_version: agent.wire.version.clone(),
         phase: agent.phase.clone(),

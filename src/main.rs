@@ -23,6 +23,8 @@ mod roster;
 mod schedule;
 mod sys;
 mod unpack;
+#[cfg(all(panic = "abort", not(test)))]
+mod unwind;
 mod user;
 
 use std::fs;
