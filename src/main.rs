@@ -28,10 +28,10 @@ mod unwind;
 mod user;
 
 use std::fs;
-use std::io::{Read, Seek, Write};
+use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use config::{Config, Source};
 use daemon::Daemon;
@@ -44,6 +44,11 @@ const HELP: &str = include_str!("help.txt");
 const FAILED: u8 = 1;
 const BAD_USAGE: u8 = 2;
 const ALREADY_RUNNING: u8 = 3;
+
+/// `pid` takes the lock for a moment to see whether it is free; a start must not take that for a running updater.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+/// Who took the lock writes its pid right after.
+const PID_PATIENCE: Duration = Duration::from_secs(1);
 
 enum Command {
     Run,
@@ -183,13 +188,14 @@ fn prepare(source: &Source) -> Result<std::result::Result<Lock, String>> {
     let var = source.own_dir.join("var");
     disk::make_dir(&var)?;
     let path = var.join("lock");
-    let Some(mut lock) = disk::lock(&path, Duration::ZERO)? else {
+    let Some(mut lock) = disk::lock(&path, LOCK_PATIENCE)? else {
         return Ok(Err(disk::read_small(&path, 32)
             .unwrap_or_default()
             .trim()
             .to_owned()));
     };
     let pid = format!("{}\n", std::process::id());
+    // What the last holder left is emptied first: a pid in the file is that of who holds the lock.
     lock.file
         .set_len(0)
         .and_then(|()| lock.file.rewind())
@@ -235,18 +241,27 @@ fn check(file: &Path) -> ExitCode {
 
 /// Prints the pid of who holds the lock; with nobody holding it fails in silence, for scripts.
 fn pid(file: &Path) -> ExitCode {
-    let holder = Source::new(file).ok().and_then(|source| {
-        let mut lock = fs::File::open(source.own_dir.join("var/lock")).ok()?;
+    let lock = Source::new(file).map(|source| source.own_dir.join("var/lock"));
+    match lock.ok().and_then(|lock| holder(&lock)) {
+        Some(pid) => print(&pid.to_string()),
+        None => ExitCode::from(FAILED),
+    }
+}
+
+fn holder(path: &Path) -> Option<u32> {
+    let lock = fs::File::open(path).ok()?;
+    let begun = Instant::now();
+    loop {
         match lock.try_lock_shared() {
             Err(fs::TryLockError::WouldBlock) => {}
             Ok(()) | Err(fs::TryLockError::Error(_)) => return None,
         }
-        let mut text = String::new();
-        lock.read_to_string(&mut text).ok()?;
-        Some(text.trim().to_owned())
-    });
-    match holder {
-        Some(pid) => print(&pid),
-        None => ExitCode::from(FAILED),
+        let text = disk::read_small(path, 32).ok()?;
+        // Emptied before it is written anew, so a pid that is there is that of the holder.
+        match text.strip_suffix('\n').and_then(|pid| pid.parse().ok()) {
+            Some(pid) => return Some(pid),
+            None if begun.elapsed() >= PID_PATIENCE => return None,
+            None => std::thread::sleep(Duration::from_millis(10)),
+        }
     }
 }
