@@ -1,0 +1,142 @@
+//! `cargo run --example demo`: the main job of ops-updater on one sandbox host, narrated, with no server at hand.
+//! Exits 0 only if every part of it was seen. With `--serve` it only keeps the server up, for a person to play with.
+//! Runs the release binary through the `control` that is shipped, and leaves no process and no file behind.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a demo touches the world; that is what it is for"
+)]
+
+#[path = "demo/reaper.rs"]
+mod reaper;
+#[path = "demo/serve.rs"]
+mod serve;
+#[path = "demo/show.rs"]
+mod show;
+#[path = "support/mod.rs"]
+mod support;
+
+use miniserde::json::Value;
+use reaper::Reaper;
+use show::Show;
+use std::env;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+use support::host::Host;
+use support::json::{Json as _, parse};
+
+const HELP: &str = "\
+cargo run --example demo                 install, upgrade, crash, roll back and stop a sample agent, narrated;
+                                         exit 0 only if all of it was seen
+cargo run --example demo -- --serve      keep an ops-meta with a release store running instead
+      --listen HOST:PORT                 where (127.0.0.1:2000; give an address of this host to let others in)
+      --dir DIR                          its directory (ops-meta below the temp directory)
+
+The served directory, made with a sample agent in two versions if it is not there:
+  {dir}/{arch}/{name}-{version}.tar.gz       a release; arch as in linux_amd64
+  {dir}/{arch}/{name}-{version}.tar.gz.md5   its digest, as md5sum prints it
+  {dir}/desired.json                         the answer to every heartbeat, read again for each: edit it and watch
+
+The demo builds the release binary first; OPS_UPDATER_BIN names another one to use.
+";
+
+enum Mode {
+    Demo,
+    Serve {
+        listen: String,
+        dir: PathBuf,
+    },
+    Help,
+    /// Hidden: cleans up after a demo, however that ended.
+    Reap,
+}
+
+fn main() -> ExitCode {
+    let mode = mode().map_err(|e| format!("{e}; see --help"));
+    let done = mode.and_then(|mode| match mode {
+        Mode::Demo => demo(),
+        Mode::Serve { listen, dir } => serve::serve(&listen, &dir),
+        Mode::Reap => reaper::reap(),
+        Mode::Help => {
+            print!("{HELP}");
+            Ok(())
+        }
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("demo: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn mode() -> Result<Mode, lexopt::Error> {
+    use lexopt::prelude::{Long, Short, ValueExt as _};
+    let (mut serve, mut reap) = (false, false);
+    let mut listen = "127.0.0.1:2000".to_owned();
+    let mut dir = env::temp_dir().join("ops-meta");
+    let mut args = lexopt::Parser::from_env();
+    while let Some(arg) = args.next()? {
+        match arg {
+            Long("help") | Short('h') => return Ok(Mode::Help),
+            Long("reap") => reap = true,
+            Long("serve") => serve = true,
+            Long("listen") => listen = args.value()?.string()?,
+            Long("dir") => dir = args.value()?.into(),
+            other => return Err(other.unexpected()),
+        }
+    }
+    Ok(match (reap, serve) {
+        (true, _) => Mode::Reap,
+        (_, true) => Mode::Serve { listen, dir },
+        _ => Mode::Demo,
+    })
+}
+
+fn demo() -> Result<(), String> {
+    if !cfg!(target_os = "linux") {
+        return Err("the demo finds processes through /proc, so it needs Linux".to_owned());
+    }
+    let binary = binary()?;
+    let host = Host::new();
+    let reaper = Reaper::of(&host.dir)?;
+    let show = Show::new(host);
+    let seen = show.set_up(&binary).and_then(|()| show.play());
+    if seen.is_err() {
+        show.print_log();
+    }
+    let took = show.elapsed();
+    drop(show);
+    let cleaned = reaper.finish();
+    seen.and(cleaned)?;
+    println!("\nAll of it was seen, in {took:.1} s.");
+    Ok(())
+}
+
+/// The binary that operators get, built if need be.
+fn binary() -> Result<PathBuf, String> {
+    if let Some(given) = env::var_os("OPS_UPDATER_BIN") {
+        return PathBuf::from(&given)
+            .canonicalize()
+            .map_err(|e| format!("OPS_UPDATER_BIN={}: {e}", given.display()));
+    }
+    println!("building the release binary ...");
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = Command::new(cargo)
+        .args(["build", "--release", "--quiet", "--bin", "ops-updater"])
+        .arg("--message-format=json-render-diagnostics")
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|e| format!("cannot run cargo: {e}"))?;
+    let messages = String::from_utf8_lossy(&built.stdout);
+    let path = messages
+        .lines()
+        .map(parse)
+        .find_map(|message| match message.field("executable") {
+            Value::String(path) => Some(PathBuf::from(path)),
+            _ => None,
+        });
+    path.filter(|_| built.status.success())
+        .ok_or_else(|| "cargo build --release failed".to_owned())
+}

@@ -1,0 +1,68 @@
+//! Cleans up after the demo, however that ended: done, failed, interrupted or killed.
+
+use crate::support::host::end_sandbox;
+use std::env;
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// A child that ends whatever the demo started and removes its files as soon as the demo is gone.
+/// It leads its own process group, so Ctrl-C does not reach it.
+pub struct Reaper(Child);
+
+impl Reaper {
+    pub fn of(dir: &Path) -> Result<Self, String> {
+        let mut child = env::current_exe()
+            .and_then(|own| {
+                Command::new(own)
+                    .arg("--reap")
+                    .stdin(Stdio::piped())
+                    .stdout(Stdio::null())
+                    .process_group(0)
+                    .spawn()
+            })
+            .map_err(|e| format!("cannot start the reaper: {e}"))?;
+        let mut pipe = child.stdin.as_ref().expect("it was asked for");
+        match pipe.write_all(dir.as_os_str().as_encoded_bytes()) {
+            Ok(()) => Ok(Self(child)),
+            Err(e) => {
+                let _ = child.kill();
+                Err(format!("cannot talk to the reaper: {e}"))
+            }
+        }
+    }
+
+    pub fn finish(mut self) -> Result<(), String> {
+        drop(self.0.stdin.take());
+        let ended = self.0.wait().map_err(|e| e.to_string())?;
+        if ended.success() {
+            Ok(())
+        } else {
+            Err("the sandbox could not be cleaned up".to_owned())
+        }
+    }
+}
+
+/// Waits until the demo's end of the pipe is closed; the sandbox's path comes through it, for one in the arguments
+/// would make this process look like a part of the sandbox.
+pub fn reap() -> Result<(), String> {
+    let mut dir = String::new();
+    io::stdin()
+        .read_to_string(&mut dir)
+        .map_err(|e| e.to_string())?;
+    let dir = Path::new(&dir);
+    // Everything that runs below this directory is killed, so it must be one that a demo made.
+    let name = dir.file_name().and_then(|name| name.to_str());
+    if !dir.is_absolute() || !name.is_some_and(|name| name.starts_with("ops-updater-test-")) {
+        return Err(format!("{} is no sandbox", dir.display()));
+    }
+    end_sandbox(dir);
+    match fs::remove_dir_all(dir) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            Err(format!("cannot remove {}: {e}", dir.display()))
+        }
+        _ => Ok(()),
+    }
+}

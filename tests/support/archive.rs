@@ -1,0 +1,162 @@
+//! Tarballs: well-formed ones by name, hostile ones by raw header.
+
+use libflate::gzip::{EncodeOptions, Encoder, Header as GzipHeader, HeaderBuilder};
+use std::io::Write as _;
+use tar::{EntryType, Header};
+
+pub const BLOCK: usize = 512;
+
+/// A tar archive that grows entry by entry; nothing about an entry is checked.
+#[derive(Default)]
+pub struct Tarball {
+    bytes: Vec<u8>,
+}
+
+impl Tarball {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A regular file.
+    pub fn file(self, path: &str, mode: u32, content: impl AsRef<[u8]>) -> Self {
+        self.entry(EntryType::Regular, path, "", mode, content.as_ref())
+    }
+
+    pub fn dir(self, path: &str) -> Self {
+        self.entry(EntryType::Directory, path, "", 0o755, b"")
+    }
+
+    pub fn symlink(self, path: &str, target: &str) -> Self {
+        self.entry(EntryType::Symlink, path, target, 0o777, b"")
+    }
+
+    pub fn hardlink(self, path: &str, target: &str) -> Self {
+        self.entry(EntryType::Link, path, target, 0o644, b"")
+    }
+
+    /// Any kind of entry, its name and link as they are: absolute, with `..`, whatever fits the 100 bytes.
+    pub fn entry(self, kind: EntryType, path: &str, link: &str, mode: u32, data: &[u8]) -> Self {
+        let mut header = header(kind, path, link, mode, data.len() as u64);
+        header.set_cksum();
+        self.raw(&header, data)
+    }
+
+    /// A header and its data, padded to whole blocks.
+    pub fn raw(mut self, header: &Header, data: &[u8]) -> Self {
+        self.bytes.extend_from_slice(header.as_bytes());
+        self.bytes.extend_from_slice(data);
+        self.bytes
+            .resize(self.bytes.len().next_multiple_of(BLOCK), 0);
+        self
+    }
+
+    /// A file whose name is given by a GNU long-name entry before it.
+    pub fn gnu_long_name(self, path: &str, mode: u32, content: &[u8]) -> Self {
+        let name = [path.as_bytes(), b"\0"].concat();
+        self.entry(EntryType::GNULongName, "././@LongLink", "", 0o644, &name)
+            .entry(
+                EntryType::Regular,
+                &path[..90.min(path.len())],
+                "",
+                mode,
+                content,
+            )
+    }
+
+    /// A file whose name is given by a PAX header before it.
+    pub fn pax_name(self, path: &str, mode: u32, content: &[u8]) -> Self {
+        let record = pax_record("path", path);
+        self.entry(
+            EntryType::XHeader,
+            "PaxHeaders.0/x",
+            "",
+            0o644,
+            record.as_bytes(),
+        )
+        .entry(EntryType::Regular, "shortened", "", mode, content)
+    }
+
+    /// The bytes of the tar file with its two closing blocks.
+    pub fn tar(mut self) -> Vec<u8> {
+        self.bytes.resize(self.bytes.len() + 2 * BLOCK, 0);
+        self.bytes
+    }
+
+    /// The bytes so far, as the beginning of something longer.
+    pub fn unfinished(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// The tarball, compressed.
+    pub fn gzip(self) -> Vec<u8> {
+        gzip(&self.tar())
+    }
+
+    /// The tarball as a gzip of stored blocks: as large as its content, quick to make and to read.
+    pub fn stored(self) -> Vec<u8> {
+        let options = EncodeOptions::new().no_compression().header(undated());
+        let encoder = Encoder::with_options(Vec::new(), options);
+        finish(encoder.expect("a gzip header"), &self.tar())
+    }
+}
+
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let options = EncodeOptions::new().header(undated());
+    let encoder = Encoder::with_options(Vec::new(), options);
+    finish(encoder.expect("a gzip header"), bytes)
+}
+
+/// The same content must give the same bytes: tests compare digests.
+fn undated() -> GzipHeader {
+    HeaderBuilder::new().modification_time(0).finish()
+}
+
+fn finish<E: libflate::lz77::Lz77Encode>(
+    mut encoder: Encoder<Vec<u8>, E>,
+    bytes: &[u8],
+) -> Vec<u8> {
+    encoder.write_all(bytes).expect("memory takes every byte");
+    encoder
+        .finish()
+        .into_result()
+        .expect("memory takes every byte")
+}
+
+/// A header without checksum, its name and link written as raw bytes.
+pub fn header(kind: EntryType, path: &str, link: &str, mode: u32, size: u64) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(size);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(1_477_380_651);
+    let old = header.as_old_mut();
+    old.name[..path.len()].copy_from_slice(path.as_bytes());
+    old.linkname[..link.len()].copy_from_slice(link.as_bytes());
+    header
+}
+
+/// One record of a PAX header: its own length, key and value.
+pub fn pax_record(key: &str, value: &str) -> String {
+    let rest = key.len() + value.len() + 3;
+    let mut length = rest + 1;
+    while length != rest + length.to_string().len() {
+        length = rest + length.to_string().len();
+    }
+    format!("{length} {key}={value}\n")
+}
+
+/// Bytes that do not compress, the same for the same seed.
+pub fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed | 1;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}

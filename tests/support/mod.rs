@@ -1,0 +1,41 @@
+//! What the integration tests and the demo stand on: a stock-compatible ops-meta with a release store, a server of
+//! network faults, tarballs and sample agents, and a sandbox host to run the real binary in.
+//! Never knows what a test wants to prove.
+#![allow(
+    dead_code,
+    reason = "two programs share it, and neither uses all of it"
+)]
+
+pub mod agent;
+pub mod archive;
+pub mod fault;
+pub mod host;
+pub mod json;
+pub mod meta;
+pub mod procs;
+pub mod watch;
+pub mod wire;
+
+/// The directory of a release store that this machine's releases are in.
+pub fn arch() -> String {
+    let cpu = match std::env::consts::ARCH {
+        "x86" => "386",
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let os = match std::env::consts::OS {
+        "macos" => "darwin",
+        other => other,
+    };
+    format!("{os}_{cpu}")
+}
+
+/// Where the contract wants the tarball of a version, as the path of a URL.
+pub fn release_path(name: &str, version: &str) -> String {
+    format!("/releases/{}/{name}-{version}.tar.gz", arch())
+}
+
+pub fn md5_hex(bytes: &[u8]) -> String {
+    format!("{:x}", md5::compute(bytes))
+}
