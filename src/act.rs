@@ -8,12 +8,14 @@ use crate::agent::Agent;
 use crate::control::Running;
 use crate::disk;
 use crate::error::{At, Error, Result};
+use crate::ground::{self, Wish};
 use crate::install;
 use crate::job::{ActJob, Event, SeenAgent, What};
 use crate::log;
-use crate::model::{Build, Failure, Fault, Spot, State, Step, Version};
-use crate::observe::{self, Receipt};
-use crate::sys::Signals;
+use crate::model::{Build, Failure, Fault, Site, Spot, State, Step, Version};
+use crate::observe::{self, Paths, Receipt, Target};
+use crate::sys::{self, Signals};
+use crate::user::{self, Account};
 
 /// Another act on the same agent is the leftover of a killed daemon and ends soon; longer is told and tried later.
 const LOCK_PATIENCE: Duration = Duration::from_secs(20);
@@ -23,20 +25,50 @@ type Outcome = std::result::Result<(), Failure>;
 /// The role `act`: takes the job, reports the outcome and what the agent looks like afterwards.
 pub fn run(job: &ActJob) -> Result<()> {
     let signals = Signals::new(&[libc::SIGCHLD]).at("catch", "signals")?;
-    let act = Act {
-        job,
-        here: Agent::new(&job.name, &job.place, &signals),
-        there: job
-            .there
-            .as_ref()
-            .map(|place| Agent::new(&job.name, place, &signals)),
-        signals: &signals,
+    if job.role.by_sudo {
+        signals.live_by_stdout();
+    }
+    match stand(job) {
+        Ok(Some(paths)) => Act::new(job, paths, &signals).run(),
+        // Nobody of that name, so nothing of it is here.
+        Ok(None) => done(job, None, Site::empty(job.place.clone()), None),
+        Err(error) => {
+            let error = format!("{error}");
+            done(job, Some(host(error)), Site::empty(job.place.clone()), None)
+        }
+    }
+}
+
+/// Becomes the user that the agent runs as, once its directory is prepared, and tells where that is.
+fn stand(job: &ActJob) -> Result<Option<Paths>> {
+    let Some(user) = &job.role.run_as else {
+        return Ok(Some(Paths::new(&job.name, &job.place)));
     };
-    let failure = act.locked().err();
+    if sys::effective_uid() != 0 {
+        return Err(Error::new("become", user, "only root can"));
+    }
+    let wish = match job.step() {
+        Some(Step::Start(_) | Step::Switch { .. }) if job.role.moving => Wish::TakeOver,
+        Some(Step::Install(_) | Step::Start(_) | Step::Switch { .. }) => Wish::Make,
+        Some(Step::Stop(_) | Step::Prune(_)) | None => Wish::Find,
+    };
+    let account = match wish {
+        Wish::Find => Account::find(user)?,
+        Wish::Make | Wish::TakeOver => Some(Account::find_or_create(user)?),
+    };
+    let Some(account) = account else {
+        return Ok(None);
+    };
+    let dir = ground::prepare(&job.name, &job.place, &account, job.role.moving, wish)?;
+    user::become_user(&account)?;
+    Ok(Some(Paths::in_dir(dir)))
+}
+
+fn done(job: &ActJob, failure: Option<Failure>, here: Site, there: Option<Site>) -> Result<()> {
     let seen = SeenAgent {
         name: job.name.clone(),
-        here: act.here.look(),
-        there: act.there.as_ref().map(Agent::look),
+        here,
+        there,
     };
     let event = Event {
         what: What::Done,
@@ -71,16 +103,42 @@ fn version(error: String) -> Failure {
     }
 }
 
-impl Act<'_> {
+impl<'a> Act<'a> {
+    fn new(job: &'a ActJob, paths: Paths, signals: &'a Signals) -> Self {
+        let place = job.place.clone();
+        let name = job.name.clone();
+        let here = Target { name, place, paths };
+        let there = job
+            .there
+            .as_ref()
+            .map(|there| Target::new(&job.name, there));
+        Self {
+            job,
+            here: Agent::new(here, signals),
+            there: there.map(|there| Agent::new(there, signals)),
+            signals,
+        }
+    }
+
+    fn run(&self) -> Result<()> {
+        let failure = if self.job.is_look() {
+            None
+        } else {
+            self.locked().err()
+        };
+        let there = self.there.as_ref().map(Agent::look);
+        done(self.job, failure, self.here.look(), there)
+    }
+
     fn locked(&self) -> Outcome {
-        let ours = self.here.paths.ours();
+        let ours = self.here.paths().ours();
         disk::make_dir(&ours).map_err(host)?;
         let lock = disk::lock(&ours.join("lock"), LOCK_PATIENCE).map_err(host)?;
         let Some(_lock) = lock else {
             let cause = "another updater is at work on it";
             return Err(host(Error::new("lock", ours.display(), cause)));
         };
-        Running::wait_for_earlier(&self.here.paths.control_pid());
+        Running::wait_for_earlier(&self.here.paths().control_pid());
         match self.job.step() {
             Some(Step::Install(release)) => install::install(&self.here, &release).map_err(host),
             Some(Step::Switch { back, to }) => self.switch(back.as_ref(), &to),
@@ -100,7 +158,20 @@ impl Act<'_> {
         if !site.is_in_force(build) {
             self.put_in_force(build).map_err(host)?;
         }
-        self.here.launch(&build.version).map_err(version)
+        let launched = self.here.launch(&build.version);
+        if launched.is_err() && self.job.role.moving && !site.is_in_force(build) {
+            self.step_back();
+        }
+        launched.map_err(version)
+    }
+
+    /// An agent that does not start with its new user must leave nothing in the way of the old one.
+    fn step_back(&self) {
+        let stopped = self.here.halt_anyway();
+        let removed = disk::remove_tree(&self.here.paths().version_file());
+        for error in [stopped.err(), removed.err()].into_iter().flatten() {
+            log::warn(format_args!("{}: {error}", self.job.name));
+        }
     }
 
     /// From the stop of one version to the other one's five good seconds nothing may end this process but KILL.
@@ -136,11 +207,11 @@ impl Act<'_> {
 
     /// Stops what is in force and puts `to` in its place. On failure the old one is asked to run again.
     fn change_over(&self, to: &Build) -> Outcome {
-        let old = self.here.paths.in_force();
+        let old = self.here.paths().in_force();
         let changed = self.here.halt().and_then(|()| self.put_in_force(to));
         changed.map_err(|error| {
             let mut failure = host(error);
-            let still = old.filter(|old| Some(old) == self.here.paths.in_force().as_ref());
+            let still = old.filter(|old| Some(old) == self.here.paths().in_force().as_ref());
             if let Some(old) = still
                 && self.here.look().is_down()
                 && let Err(error) = self.here.launch(&old)
@@ -183,7 +254,7 @@ impl Act<'_> {
         // old one is started all the same.
         let stopped = self.here.halt_anyway();
         match self.there {
-            Some(_) => disk::remove_tree(&self.here.paths.version_file()),
+            Some(_) => disk::remove_tree(&self.here.paths().version_file()),
             None => self.put_in_force(&back.build),
         }
         .map_err(|error| error.to_string())?;
@@ -194,7 +265,7 @@ impl Act<'_> {
 
     /// Makes `.version` name the build, and its directory hold it.
     fn put_in_force(&self, build: &Build) -> Result<()> {
-        let paths = &self.here.paths;
+        let paths = self.here.paths();
         let spare = paths.staging(&build.version, ".other");
         let place = paths.version(&build.version);
         let holds = |dir| {
@@ -210,8 +281,8 @@ impl Act<'_> {
     /// A version that ran and was replaced gets a receipt if it has none: it can be gone back to, and pruned.
     fn vouch_for(&self, old: Option<&Build>) {
         let Some(old) = old else { return };
-        let dir = self.here.paths.version(&old.version);
-        let is_in_force = self.here.paths.in_force().as_ref() == Some(&old.version);
+        let dir = self.here.paths().version(&old.version);
+        let is_in_force = self.here.paths().in_force().as_ref() == Some(&old.version);
         let has_receipt = observe::received(&self.job.name, &old.version, &dir).is_some();
         if is_in_force || has_receipt || !disk::is_program(&dir.join("control")) {
             return;
@@ -230,7 +301,7 @@ impl Act<'_> {
     }
 
     fn prune(&self, keep: &[Version]) -> Result<()> {
-        let paths = &self.here.paths;
+        let paths = self.here.paths();
         let current = paths.in_force();
         let ours = fs::read_dir(paths.ours()).at("read", paths.ours().display())?;
         for entry in ours.flatten() {

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::control::{self, Answer, Running, Verb};
 use crate::error::{Error, Result};
-use crate::model::{AgentName, Place, Site, State, Version};
-use crate::observe::{self, Paths};
+use crate::model::{AgentName, Site, State, Version};
+use crate::observe::{self, Paths, Target};
 use crate::sys::Signals;
 
 /// After start the agent must say started within this…
@@ -21,28 +21,29 @@ const LOOK_FIRST: Duration = Duration::from_millis(50);
 const LOOK_LAST: Duration = Duration::from_secs(1);
 
 pub struct Agent<'a> {
-    pub name: &'a AgentName,
-    pub place: &'a Place,
-    pub paths: Paths,
+    target: Target,
     signals: &'a Signals,
 }
 
 impl<'a> Agent<'a> {
-    pub fn new(name: &'a AgentName, place: &'a Place, signals: &'a Signals) -> Self {
-        Self {
-            name,
-            place,
-            paths: Paths::new(name, place),
-            signals,
-        }
+    pub fn new(target: Target, signals: &'a Signals) -> Self {
+        Self { target, signals }
+    }
+
+    pub fn name(&self) -> &AgentName {
+        &self.target.name
+    }
+
+    pub fn paths(&self) -> &Paths {
+        &self.target.paths
     }
 
     pub fn look(&self) -> Site {
-        observe::site(self.name, self.place, self.signals)
+        observe::site(&self.target, self.signals)
     }
 
     pub fn on_disk(&self) -> Site {
-        observe::on_disk(self.name, self.place)
+        observe::on_disk(&self.target)
     }
 
     /// Stops what is in force, if it runs, and sees that it did.
@@ -55,7 +56,7 @@ impl<'a> Agent<'a> {
 
     /// Calls `control stop` whatever the agent says of itself, and sees that it is down.
     pub fn halt_anyway(&self) -> Result<()> {
-        let Some(current) = self.paths.in_force() else {
+        let Some(current) = self.paths().in_force() else {
             return Ok(());
         };
         let mut answer = self.call(&current, Verb::Stop)?;
@@ -121,9 +122,9 @@ impl<'a> Agent<'a> {
     }
 
     fn call(&self, version: &Version, verb: Verb) -> Result<Answer> {
-        let dir = self.paths.version(version);
-        let output = control::output_file(&self.paths.control_output())?;
-        let running = Running::begin(&self.paths.control_pid())?;
+        let dir = self.paths().version(version);
+        let output = control::output_file(&self.paths().control_output())?;
+        let running = Running::begin(&self.paths().control_pid())?;
         let _term = self.signals.catch_term();
         let call = control::spawn(&dir, verb, output, Some(running.file()))?;
         let answer = control::finish(vec![call], self.signals).pop();

@@ -2,25 +2,29 @@
 //! it. May block on DNS, on a server or on a script: the daemon keeps the deadline. Changes nothing on this host.
 
 use std::net::{ToSocketAddrs, UdpSocket};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::error::{At, Result};
+use crate::children::OwnProgram;
+use crate::control::{self, Answer, Call};
+use crate::error::At;
 use crate::fetch;
 use crate::heartbeat;
 use crate::install::{ARCH, MEMORY_LIMIT};
-use crate::job::{BeatJob, Event, SeenAgent, What};
+use crate::job::{self, ActJob, BeatJob, Event, Role, SeenAgent, What};
 use crate::log;
-use crate::model::{AgentName, Desired, Place, WireAgent};
-use crate::observe;
+use crate::model::{Desired, Place, Site, State, WireAgent};
+use crate::observe::{self, Target};
 use crate::sys::{self, MemoryLimit, Signals};
 
 /// A longer answer is refused: 10,000 agents would fit.
 const ANSWER_LIMIT: u64 = 1 << 20;
 /// An orphan, whose daemon is gone, ends itself a little after the daemon would have ended it.
 const ORPHAN_SECONDS: u32 = 70;
+/// A look as another user: its status script has 10 s and 5 s to end, sudo and the user's look-up take the rest.
+const LOOK_PATIENCE: Duration = Duration::from_secs(25);
 
 /// The role `beat`.
-pub fn run(job: &BeatJob) -> Result<()> {
+pub fn run(job: &BeatJob) -> crate::error::Result<()> {
     sys::alarm(ORPHAN_SECONDS);
     let signals = Signals::new(&[libc::SIGCHLD]).at("catch", "signals")?;
     let known: Vec<(Desired, Option<Place>)> = job
@@ -31,7 +35,7 @@ pub fn run(job: &BeatJob) -> Result<()> {
             Some((desired, agent.there.clone()))
         })
         .collect();
-    let seen = look(&known, &signals);
+    let seen = look(job, &known, &signals);
     report(What::Observed, |event| event.seen = Some(seen.clone()))?;
     let Some(url) = &job.url else {
         return Ok(());
@@ -45,7 +49,7 @@ pub fn run(job: &BeatJob) -> Result<()> {
     }
 }
 
-fn report(what: What, fill: impl FnOnce(&mut Event)) -> Result<()> {
+fn report(what: What, fill: impl FnOnce(&mut Event)) -> crate::error::Result<()> {
     let mut event = Event {
         what,
         ..Event::default()
@@ -54,18 +58,19 @@ fn report(what: What, fill: impl FnOnce(&mut Event)) -> Result<()> {
     event.send()
 }
 
-/// Looks at every agent at its place, and where it lived before, all at once.
-fn look(agents: &[(Desired, Option<Place>)], signals: &Signals) -> Vec<SeenAgent> {
-    let mut wanted: Vec<(AgentName, Place)> = Vec::new();
+/// Looks at every agent at its place, and where it lived before, all at once: agents of other users through a child
+/// each, since their directories may be closed to us.
+fn look(job: &BeatJob, agents: &[(Desired, Option<Place>)], signals: &Signals) -> Vec<SeenAgent> {
+    let mut wanted: Vec<(Target, Role)> = Vec::new();
     for (desired, there) in agents {
-        wanted.push((desired.name.clone(), desired.place.clone()));
-        wanted.extend(
-            there
-                .iter()
-                .map(|place| (desired.name.clone(), place.clone())),
-        );
+        let places = [Some(&desired.place), there.as_ref()];
+        for (place, other) in [(places[0], places[1]), (places[1], places[0])] {
+            let Some(place) = place else { continue };
+            let role = Role::new(&job.run_user, place, other, !job.sudo.is_empty());
+            wanted.push((Target::new(&desired.name, place), role));
+        }
     }
-    let mut sites = observe::sites(&wanted, signals).into_iter();
+    let mut sites = look_as_their_users(job, wanted, signals).into_iter();
     agents
         .iter()
         .filter_map(|(desired, there)| {
@@ -78,14 +83,74 @@ fn look(agents: &[(Desired, Option<Place>)], signals: &Signals) -> Vec<SeenAgent
         .collect()
 }
 
+/// The sites in the order in which they are wanted.
+fn look_as_their_users(job: &BeatJob, wanted: Vec<(Target, Role)>, signals: &Signals) -> Vec<Site> {
+    let _term = signals.catch_term();
+    let (mut calls, mut others) = (Vec::new(), Vec::new());
+    for (target, role) in wanted.iter().filter(|(_, role)| role.run_as.is_some()) {
+        let call = spawn_look(job, target, role);
+        others.push(call.map(|call| calls.push(call)));
+    }
+    let is_ours = |(target, role): (Target, Role)| match role.run_as {
+        None => Ok(target),
+        Some(_) => Err(target.place),
+    };
+    let wanted: Vec<Result<Target, Place>> = wanted.into_iter().map(is_ours).collect();
+    let order: Vec<Option<Place>> = wanted
+        .iter()
+        .map(|one| one.as_ref().err().cloned())
+        .collect();
+    let ours: Vec<Target> = wanted.into_iter().filter_map(Result::ok).collect();
+    let mut ours = observe::sites(&ours, signals).into_iter();
+    let mut answers = control::finish(calls, signals).into_iter();
+    let mut others = others.into_iter().map(|spawned| match spawned {
+        Ok(()) => answers.next().map_or_else(|| Err(String::new()), seen_by),
+        Err(error) => Err(error.to_string()),
+    });
+    order
+        .into_iter()
+        .filter_map(|place| match place {
+            None => ours.next(),
+            Some(place) => Some(others.next()?.unwrap_or_else(|why| unseen(place, &why))),
+        })
+        .collect()
+}
+
+fn spawn_look(job: &BeatJob, target: &Target, role: &Role) -> crate::error::Result<Call> {
+    let look = ActJob::look(&target.name, &target.place, role.clone(), &job.log_level);
+    let sudo = role.by_sudo.then_some(job.sudo.as_str());
+    let mut command = OwnProgram::find()?.command("act", sudo)?;
+    command.stdin(job::to_stdin(&look).at("hand over", "a job")?);
+    control::spawn_other(command, "the look as its user", LOOK_PATIENCE)
+}
+
+/// What a look as another user has seen; the error is its last words.
+fn seen_by(mut answer: Answer) -> Result<Site, String> {
+    let text = answer.whole_text();
+    let event = text.lines().find_map(Event::parse);
+    let Some(event) = event.filter(|event| event.what == What::Done) else {
+        let sudo = text.lines().rfind(|line| line.starts_with("sudo: "));
+        return Err(sudo.map_or_else(|| answer.complaint(), str::to_owned));
+    };
+    if let Some(error) = event.error {
+        return Err(error);
+    }
+    let seen = event.seen.into_iter().flatten().next();
+    seen.map(|seen| seen.here).ok_or_else(|| answer.complaint())
+}
+
+/// An agent that nobody could look at.
+fn unseen(place: Place, why: &str) -> Site {
+    let mut site = Site::empty(place);
+    site.state = State::Silent;
+    site.status = log::brief(why, 200);
+    site
+}
+
 type Entries = Vec<heartbeat::Entry>;
 
 /// One POST. The error is the one line for the log, and the server's Retry-After.
-fn ask(
-    job: &BeatJob,
-    url: &str,
-    seen: &[SeenAgent],
-) -> std::result::Result<Entries, (String, Option<u64>)> {
+fn ask(job: &BeatJob, url: &str, seen: &[SeenAgent]) -> Result<Entries, (String, Option<u64>)> {
     let _limit = MemoryLimit::set(MEMORY_LIMIT);
     let ip = if job.ip.is_empty() {
         address_toward(url).unwrap_or_default()
@@ -115,13 +180,13 @@ fn answered(
     known: &[(Desired, Option<Place>)],
     entries: Entries,
     signals: &Signals,
-) -> Result<()> {
+) -> crate::error::Result<()> {
     let (accepted, refused) = heartbeat::sort(entries, &job.own_dir);
     let fresh: Vec<(Desired, Option<Place>)> = accepted
         .iter()
         .filter_map(|wire| fresh(wire, job, known))
         .collect();
-    let seen = look(&fresh, signals);
+    let seen = look(job, &fresh, signals);
     report(What::Answered, |event| {
         event.agents = Some(accepted);
         event.refused = Some(refused);

@@ -5,13 +5,13 @@ use std::io::{self, PipeReader, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
-use std::process::{self, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{self, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use miniserde::Serialize;
 
-use crate::error::{At, Result};
+use crate::error::{At, Error, Result};
 use crate::job::{self, Event, What};
 use crate::log;
 use crate::sys;
@@ -42,21 +42,61 @@ impl OwnProgram {
     }
 
     fn path(&self) -> PathBuf {
-        if cfg!(target_os = "linux") && identity(&self.path) != self.identity {
+        let now = identity(&self.path);
+        if cfg!(target_os = "linux") && (now.is_none() || now != self.identity) {
             return PathBuf::from("/proc/self/exe");
         }
         self.path.clone()
     }
+
+    /// The command for a child; through `sudo` where there is one to go through. Fails when others than the owner
+    /// could put a program of their own in the place of ours, which sudo would then run as root.
+    pub fn command(&self, role: &str, sudo: Option<&str>) -> Result<Command> {
+        let mut command = match sudo {
+            None => {
+                let mut command = Command::new(self.path());
+                command.arg0("ops-updater");
+                command
+            }
+            Some(sudo) => {
+                self.check_nobody_else_writes()?;
+                let mut command = Command::new(sudo);
+                command.args(["-n", "--"]).arg(&self.path);
+                command
+            }
+        };
+        // With it set, minreq would start a thread for every request.
+        command.arg(role).env_remove("MINREQ_TIMEOUT");
+        Ok(command)
+    }
+
+    fn check_nobody_else_writes(&self) -> Result<()> {
+        for path in [Some(self.path.as_path()), self.path.parent()]
+            .into_iter()
+            .flatten()
+        {
+            let mode = std::fs::metadata(path)
+                .at("look at", path.display())?
+                .mode();
+            if mode & 0o022 != 0 {
+                let cause = "others than its owner can write it; chmod go-w it";
+                return Err(Error::new("run through sudo", path.display(), cause));
+            }
+        }
+        Ok(())
+    }
 }
 
-fn identity(path: &PathBuf) -> Option<(u64, u64)> {
+fn identity(path: &Path) -> Option<(u64, u64)> {
     let meta = std::fs::metadata(path).ok()?;
     Some((meta.dev(), meta.ino()))
 }
 
 pub struct Child {
     process: process::Child,
-    pipe: PipeReader,
+    /// None once it was closed on a child that cannot be signalled.
+    pipe: Option<PipeReader>,
+    by_sudo: bool,
     buffer: Vec<u8>,
     /// The last line that was no event: a panic, a refusal of the loader.
     words: String,
@@ -71,29 +111,26 @@ pub struct Child {
 
 impl Child {
     pub fn spawn(
-        program: &OwnProgram,
-        role: &str,
+        mut command: Command,
         job: &impl Serialize,
         patience: Patience,
+        by_sudo: bool,
     ) -> Result<Self> {
         let stdin = job::to_stdin(job).at("hand over", "a job")?;
         let (pipe, writer) = io::pipe().at("create", "a pipe")?;
         sys::set_nonblocking(pipe.as_raw_fd()).at("prepare", "a pipe")?;
-        let process = Command::new(program.path())
-            .arg0("ops-updater")
-            .arg(role)
+        let process = command
             .stdin(Stdio::from(stdin))
             .stdout(writer.try_clone().at("share", "a pipe")?)
             .stderr(writer)
-            // With it set, minreq would start a thread for every request.
-            .env_remove("MINREQ_TIMEOUT")
             .process_group(0)
             .spawn()
-            .at("run", role)?;
+            .at("run", command.get_program().display())?;
         let now = Instant::now();
         Ok(Self {
             process,
-            pipe,
+            pipe: Some(pipe),
+            by_sudo,
             buffer: Vec::new(),
             words: String::new(),
             patience,
@@ -105,14 +142,18 @@ impl Child {
         })
     }
 
-    pub fn fd(&self) -> RawFd {
-        self.pipe.as_raw_fd()
+    pub fn fd(&self) -> Option<RawFd> {
+        self.pipe.as_ref().map(AsRawFd::as_raw_fd)
     }
 
     /// The events that have come; other lines go to the log.
     pub fn pump(&mut self) -> Vec<Event> {
         let mut chunk = [0; 4096];
-        while let Ok(got) = self.pipe.read(&mut chunk) {
+        while let Some(got) = self
+            .pipe
+            .as_mut()
+            .and_then(|pipe| pipe.read(&mut chunk).ok())
+        {
             if got == 0 {
                 break;
             }
@@ -151,15 +192,20 @@ impl Child {
         None
     }
 
-    /// None while it lives; then why it ended.
-    pub fn ended(&mut self) -> Option<String> {
+    /// The events of a child that has ended, and why it did; none while it lives.
+    pub fn ended(&mut self) -> Option<(Vec<Event>, String)> {
         let status = match self.process.try_wait() {
             Ok(None) => return None,
             Ok(Some(status)) => status,
-            Err(error) => return Some(error.to_string()),
+            Err(error) => return Some((self.pump(), error.to_string())),
         };
+        // Only now is everything in the pipe, its last words among it.
+        Some((self.pump(), self.explain(status)))
+    }
+
+    fn explain(&self, status: ExitStatus) -> String {
         if status.success() {
-            return Some("it ended without a word".to_owned());
+            return "it ended without a word".to_owned();
         }
         let mut why = match (&self.overdue, status.signal()) {
             (Some(overdue), _) => overdue.clone(),
@@ -170,10 +216,12 @@ impl Child {
             (None, Some(signal)) => format!("ended by signal {signal}"),
             (None, None) => format!("ended with code {}", status.code().unwrap_or(-1)),
         };
-        if !self.words.is_empty() && self.overdue.is_none() {
+        if self.by_sudo && self.words.starts_with("sudo: ") {
+            why.clone_from(&self.words);
+        } else if !self.words.is_empty() && self.overdue.is_none() {
             why = format!("{why}: {}", self.words);
         }
-        Some(why)
+        why
     }
 
     /// Asks it to end itself and its script; told why, if it was not us who wanted so.
@@ -182,10 +230,18 @@ impl Child {
             self.overdue = Some(why);
             self.kill_at = Some(Instant::now() + KILL_AFTER);
             sys::signal_group(self.process.id(), libc::SIGTERM);
+            if self.by_sudo {
+                // The signal did not reach it: it is another user's. It lives by this pipe.
+                self.pipe = None;
+            }
         }
     }
 
+    /// One that came through sudo ends by itself once the pipe is closed.
     pub fn kill(&mut self) {
+        if self.by_sudo {
+            return;
+        }
         sys::signal_group(self.process.id(), libc::SIGKILL);
         // Killed is as good as gone; waiting here reaps it.
         let _ = self.process.wait();

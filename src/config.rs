@@ -14,6 +14,7 @@ use crate::log::{Level, printable};
 use crate::model::is_url;
 
 const FILE_LIMIT: u64 = 1 << 20;
+const SUDO_DEFAULT: &str = "/usr/bin/sudo";
 const INTERVAL_DEFAULT: u64 = 300;
 const INTERVAL_LONGEST: u64 = 86_400;
 
@@ -25,6 +26,8 @@ pub struct Config {
     pub hostname: String,
     /// Empty: the address toward the server.
     pub ip: String,
+    /// The program that runs a child as root, for agents of other users.
+    pub sudo: String,
     /// As written.
     pub server: String,
     /// Where heartbeats go.
@@ -82,6 +85,7 @@ fn checked(object: &Object) -> std::result::Result<Config, String> {
         log_level: log_level(object)?,
         hostname: text(object, "hostname", "a host name, or empty for the system's")?,
         ip,
+        sudo: sudo(object)?,
         url: heartbeat_url(&server)?,
         server,
         interval: interval(object)?,
@@ -114,6 +118,16 @@ fn log_level(object: &Object) -> std::result::Result<Level, String> {
         Some(Value::Bool(true)) => Ok(Level::Debug),
         None | Some(Value::Null | Value::Bool(false)) => Ok(level),
         Some(other) => Err(format!("debug is {}, wanted true or false", kind(other))),
+    }
+}
+
+/// Never looked for in PATH: whoever could write there would be run as root.
+fn sudo(object: &Object) -> std::result::Result<String, String> {
+    let wanted = "the absolute path of sudo";
+    match text(object, "sudo", wanted)? {
+        path if path.is_empty() => Ok(SUDO_DEFAULT.to_owned()),
+        path if path.starts_with('/') => Ok(path),
+        path => Err(format!("sudo is {path:?}, wanted {wanted}")),
     }
 }
 
@@ -186,6 +200,7 @@ fn unknown_keys(object: &Object) -> Vec<String> {
         "server",
         "interval",
         "http",
+        "sudo",
     ];
     let unknown = object.keys().filter(|key| !known.contains(&key.as_str()));
     unknown

@@ -65,7 +65,9 @@ pub enum Ending {
 
 /// One running script.
 pub struct Call {
-    verb: Verb,
+    /// What runs, for an error message.
+    label: String,
+    patience: Duration,
     child: Child,
     output: File,
     deadline: Instant,
@@ -77,7 +79,8 @@ pub struct Call {
 
 /// What a script did and said.
 pub struct Answer {
-    verb: Verb,
+    label: String,
+    patience: Duration,
     pub ending: Ending,
     first_words: Option<String>,
     output: File,
@@ -94,16 +97,20 @@ pub fn spawn(dir: &Path, verb: Verb, output: File, pid_file: Option<&File>) -> R
         .stdout(output.try_clone().at("share", "the output file")?)
         .stderr(output.try_clone().at("share", "the output file")?);
     sys::in_own_session(&mut command, pid_file);
+    let label = format!("control {}", verb.word());
     let child = spawn_unless_busy(&mut command).at("run", program.display())?;
-    Ok(Call {
-        verb,
-        child,
-        output,
-        deadline: Instant::now() + verb.deadline(),
-        first_words: None,
-        term_at: None,
-        ending: None,
-    })
+    Ok(Call::new(label, verb.deadline(), child, output))
+}
+
+/// The same for a program of ours: its output to a file, its deadline kept.
+pub fn spawn_other(mut command: Command, label: &str, patience: Duration) -> Result<Call> {
+    let output = nameless_output()?;
+    command
+        .stdout(output.try_clone().at("share", "the output file")?)
+        .stderr(output.try_clone().at("share", "the output file")?);
+    sys::in_own_session(&mut command, None);
+    let child = spawn_unless_busy(&mut command).at("run", command.get_program().display())?;
+    Ok(Call::new(label.to_owned(), patience, child, output))
 }
 
 fn spawn_unless_busy(command: &mut Command) -> io::Result<Child> {
@@ -123,7 +130,8 @@ pub fn finish(mut calls: Vec<Call>, signals: &Signals) -> Vec<Answer> {
     let mut ending = false;
     while calls.iter().any(|call| call.ending.is_none()) {
         sys::wait_readable(&[signals.fd()], LOOK);
-        if signals.take().contains(&libc::SIGTERM) && !ending {
+        let is_told = signals.take().contains(&libc::SIGTERM) || signals.is_deserted();
+        if is_told && !ending {
             ending = true;
             for call in &mut calls {
                 call.hurry();
@@ -140,6 +148,19 @@ pub fn finish(mut calls: Vec<Call>, signals: &Signals) -> Vec<Answer> {
 }
 
 impl Call {
+    fn new(label: String, patience: Duration, child: Child, output: File) -> Self {
+        Self {
+            label,
+            patience,
+            child,
+            output,
+            deadline: Instant::now() + patience,
+            first_words: None,
+            term_at: None,
+            ending: None,
+        }
+    }
+
     fn hurry(&mut self) {
         if self.ending.is_none() {
             sys::signal_group(self.child.id(), libc::SIGTERM);
@@ -192,7 +213,8 @@ impl Call {
 
     fn answer(self) -> Option<Answer> {
         Some(Answer {
-            verb: self.verb,
+            label: self.label,
+            patience: self.patience,
             ending: self.ending?,
             first_words: self.first_words,
             output: self.output,
@@ -205,6 +227,17 @@ impl Answer {
         matches!(self.ending, Ending::Exited(0))
     }
 
+    /// All that it printed, up to the limit of an output.
+    pub fn whole_text(&mut self) -> String {
+        let mut text = Vec::new();
+        // As in `read_at`.
+        let _ = self
+            .output
+            .rewind()
+            .and_then(|()| (&self.output).take(OUTPUT_LIMIT).read_to_end(&mut text));
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
     /// The beginning of what it printed; bytes that are no text become `?`.
     pub fn text(&mut self) -> String {
         let output = &mut self.output;
@@ -214,14 +247,11 @@ impl Answer {
 
     /// What went wrong, in one line, with the last line that the script printed.
     pub fn complaint(&mut self) -> String {
-        let verb = self.verb.word();
+        let label = &self.label;
         let what = match self.ending {
-            Ending::Exited(code) => format!("control {verb} exited with {code}"),
-            Ending::Killed(signal) => format!("control {verb} was ended by signal {signal}"),
-            Ending::Overdue => format!(
-                "control {verb} did not end within {} s",
-                self.verb.deadline().as_secs()
-            ),
+            Ending::Exited(code) => format!("{label} exited with {code}"),
+            Ending::Killed(signal) => format!("{label} was ended by signal {signal}"),
+            Ending::Overdue => format!("{label} did not end within {} s", self.patience.as_secs()),
         };
         let text = self.last_words();
         let last = text.lines().rfind(|line| !line.trim().is_empty());
@@ -282,7 +312,7 @@ pub fn statuses(dirs: &[&Path], signals: &Signals) -> Vec<Result<Answer>> {
     let mut calls = Vec::new();
     let mut spawned = Vec::new();
     for dir in dirs {
-        let call = status_output().and_then(|output| spawn(dir, Verb::Status, output, None));
+        let call = nameless_output().and_then(|output| spawn(dir, Verb::Status, output, None));
         spawned.push(call.map(|call| calls.push(call)));
     }
     let mut answers = finish(calls, signals).into_iter();
@@ -295,10 +325,10 @@ pub fn statuses(dirs: &[&Path], signals: &Signals) -> Vec<Result<Answer>> {
         .collect()
 }
 
-fn status_output() -> Result<File> {
-    let file = sys::nameless_file().at("create", "a file for the status")?;
+fn nameless_output() -> Result<File> {
+    let file = sys::nameless_file().at("create", "a file for an answer")?;
     // Writers append, as to a named output file, so that a flood that was cut off leaves no hole.
-    sys::set_flag(file.as_raw_fd(), libc::O_APPEND).at("prepare", "a file for the status")?;
+    sys::set_flag(file.as_raw_fd(), libc::O_APPEND).at("prepare", "a file for an answer")?;
     Ok(file)
 }
 

@@ -1,7 +1,7 @@
 //! The poll loop: children, deadlines, signals, timers. It plans, spawns and records, and never itself resolves a
 //! name, talks to another host, or touches an agent's directory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -10,9 +10,9 @@ use nanorand::{Rng, WyRand};
 use crate::children::{Child, OwnProgram, Patience};
 use crate::config::{Config, Source};
 use crate::error::{At, Result};
-use crate::job::{ActJob, BeatJob, Event, VERSION, What};
+use crate::job::{ActJob, BeatJob, Event, Role, VERSION, What};
 use crate::log;
-use crate::model::{AgentName, Failure, Fault, Step, Task};
+use crate::model::{AgentName, Cmd, Desired, Failure, Fault, Step, Task};
 use crate::roster::{Done, Roster};
 use crate::schedule;
 use crate::sys::{self, Signals};
@@ -42,6 +42,8 @@ pub struct Daemon {
     acts: BTreeMap<AgentName, Act>,
     /// When the last act of an agent ended: older looks at it are stale.
     acted: BTreeMap<AgentName, Instant>,
+    /// Stopped as one user and not yet started as another: not to be left like this.
+    between: BTreeSet<AgentName>,
     next_beat: Instant,
     /// Before this the server is left in peace.
     next_post: Instant,
@@ -128,6 +130,7 @@ impl Daemon {
             beat: None,
             acts: BTreeMap::new(),
             acted: BTreeMap::new(),
+            between: BTreeSet::new(),
             failed_posts: 0,
             said: Said::default(),
         })
@@ -171,7 +174,8 @@ impl Daemon {
     fn descriptors(&self) -> Vec<RawFd> {
         let beat = self.beat.iter().map(|beat| beat.child.fd());
         let acts = self.acts.values().map(|act| act.child.fd());
-        beat.chain(acts).chain([self.signals.fd()]).collect()
+        let pipes = beat.chain(acts).flatten();
+        pipes.chain([self.signals.fd()]).collect()
     }
 
     /// The time until the next timer or deadline.
@@ -205,12 +209,14 @@ impl Daemon {
             hostname,
             ip: self.config.ip.clone(),
             run_user: self.run_user.clone(),
+            sudo: self.sudo().unwrap_or_default().to_owned(),
             own_dir: self.source.own_dir.to_string_lossy().into_owned(),
             log_level: self.config.log_level.name().to_owned(),
             errors: self.roster.refusals(),
             agents: self.roster.reports(|name| phase(name).unwrap_or_default()),
         };
-        match Child::spawn(&self.program, "beat", &job, BEAT_PATIENCE) {
+        let command = self.program.command("beat", None);
+        match command.and_then(|command| Child::spawn(command, &job, BEAT_PATIENCE, false)) {
             Ok(child) => {
                 self.beat = Some(Beat {
                     child,
@@ -227,8 +233,12 @@ impl Daemon {
             return;
         };
         beat.child.keep_deadline(Instant::now());
-        let ended = beat.child.ended();
-        for event in beat.child.pump() {
+        let mut events = beat.child.pump();
+        let ended = beat.child.ended().map(|(last, why)| {
+            events.extend(last);
+            why
+        });
+        for event in events {
             self.beat_event(&mut beat, event);
         }
         match ended {
@@ -307,10 +317,7 @@ impl Daemon {
             let Step::Install(release) = &act.task.step else {
                 continue;
             };
-            let desired = self.roster.desired(name);
-            let is_wanted =
-                desired.is_some_and(|d| d.release == *release && d.place == act.task.place);
-            if !is_wanted {
+            if !self.roster.wants(name, release, &act.task.place) {
                 act.child
                     .end("the server wants something else now".to_owned());
             }
@@ -341,16 +348,25 @@ impl Daemon {
             .said
             .is_news(&format!("{name} step"), &task.step.to_string())
         {
-            log::info(format_args!("{name}: {}", task.step));
+            match task.place.run_user.as_str() {
+                user if !user.is_empty() && user != self.run_user => {
+                    log::info(format_args!("{name}: {} as {user}", task.step));
+                }
+                _ => log::info(format_args!("{name}: {}", task.step)),
+            }
         }
-        let there = match &task.step {
-            Step::Switch {
-                back: Some(back), ..
-            } if back.place != task.place => Some(back.place.clone()),
-            _ => None,
-        };
-        let job = ActJob::new(&name, &task, there, self.config.log_level.name());
-        match Child::spawn(&self.program, "act", &job, patience(&task.step)) {
+        let there = self.roster.elsewhere(&name, &task.place);
+        let role = Role::new(
+            &self.run_user,
+            &task.place,
+            there.as_ref(),
+            self.sudo().is_some(),
+        );
+        let by_sudo = role.by_sudo;
+        let job = ActJob::new(&name, &task, role, self.config.log_level.name());
+        let command = self.program.command("act", self.sudo().filter(|_| by_sudo));
+        match command.and_then(|command| Child::spawn(command, &job, patience(&task.step), by_sudo))
+        {
             Ok(child) => {
                 let act = Act {
                     child,
@@ -364,13 +380,22 @@ impl Daemon {
         }
     }
 
+    /// Through which program children become other users; none where we are root.
+    fn sudo(&self) -> Option<&str> {
+        (sys::effective_uid() != 0).then_some(self.config.sudo.as_str())
+    }
+
     fn tend_acts(&mut self) {
         let now = Instant::now();
         let mut ended = Vec::new();
         for (name, act) in &mut self.acts {
             act.child.keep_deadline(now);
-            let end = act.child.ended();
-            for event in act.child.pump() {
+            let mut events = act.child.pump();
+            let end = act.child.ended().map(|(last, why)| {
+                events.extend(last);
+                why
+            });
+            for event in events {
                 act.phase = event.phase.clone().unwrap_or_default();
                 if event.what == What::Done {
                     act.done = Some(event);
@@ -393,12 +418,30 @@ impl Daemon {
             }),
             None => Some(Failure {
                 fault: Fault::Host,
-                error: format!("cannot {}: {why}", task.step),
+                error: match task.place.run_user.as_str() {
+                    "" => format!("cannot {}: {why}", task.step),
+                    user => format!("cannot {} as {user}: {why}", task.step),
+                },
             }),
         };
         self.acted.insert(name.clone(), Instant::now());
+        let is_to_run = |d: &Desired| d.cmd == Cmd::Start;
+        if matches!(task.step, Step::Stop(_)) && self.roster.desired(&name).is_some_and(is_to_run) {
+            self.between.insert(name.clone());
+        } else {
+            self.between.remove(&name);
+        }
+        if let Step::Install(release) = &task.step
+            && !self.roster.wants(&name, release, &task.place)
+        {
+            // However it ended, it says nothing about what is wanted now.
+            log::info(format_args!("{name}: {}: no longer wanted", task.step));
+            return;
+        }
         self.tell(&name, &task, failure.as_ref());
         let seen = done.and_then(|event| event.seen?.pop());
+        // A child that became another user speaks for its own agent only.
+        let seen = seen.filter(|seen| seen.name == name && seen.here.place == task.place);
         let done = Done {
             name,
             task,
@@ -466,6 +509,16 @@ impl Daemon {
 
     /// Ends the children, save one that is between two versions of its agent: that one finishes by itself.
     fn stop(mut self) {
+        for name in std::mem::take(&mut self.between) {
+            if !self.acts.contains_key(&name)
+                && let Some(task) = self.roster.next_task(&name, self.clock.now())
+            {
+                self.start_act(name.clone(), task);
+            }
+            if let Some(act) = self.acts.get_mut(&name) {
+                act.child.critical = true;
+            }
+        }
         let give_up = Instant::now() + STOP_PATIENCE;
         let mut children: Vec<Child> = self
             .beat

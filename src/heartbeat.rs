@@ -238,6 +238,7 @@ mod tests {
             hostname: "h".into(),
             ip: String::new(),
             run_user: "root".into(),
+            sudo: String::new(),
             own_dir: "/opt".into(),
             log_level: "info".into(),
             errors: Vec::new(),

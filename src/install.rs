@@ -58,17 +58,17 @@ pub fn install(agent: &Agent, release: &Release) -> Result<()> {
 fn fetch_and_unpack(agent: &Agent, release: &Release) -> Result<()> {
     let limit = MemoryLimit::set(MEMORY_LIMIT);
     let mut pulse = Pulse::start()?;
-    let file_name = format!("{}-{}.tar.gz", agent.name, release.version);
+    let file_name = format!("{}-{}.tar.gz", agent.name(), release.version);
     let url = format!("{}/{ARCH}/{file_name}", release.tarball);
     let md5 = wanted_md5(release, &file_name)?;
-    let part = agent.paths.staging(&release.version, ".part");
-    let fresh = agent.paths.staging(&release.version, ".new");
+    let part = agent.paths().staging(&release.version, ".part");
+    let fresh = agent.paths().staging(&release.version, ".new");
     disk::remove_tree(&fresh)?;
     let tarball = fetch::tarball(&url, &md5, &part, &mut |have, total| {
         pulse.beat("downloading", Some(have), total)
     });
     let tarball = tarball.map_err(|error| mixed_fleet_hint(error, release))?;
-    let receipt = receipt(agent.name, release, &tarball, url);
+    let receipt = receipt(agent.name(), release, &tarball, url);
     Event::phase("unpacking", None, None)?;
     fs::create_dir(&fresh).at("create", fresh.display())?;
     unpack::unpack(tarball, &fresh, &mut || pulse.beat("unpacking", None, None))?;
@@ -82,9 +82,9 @@ fn fetch_and_unpack(agent: &Agent, release: &Release) -> Result<()> {
 /// After a failed install. What was downloaded so far stays to be resumed, unless the disk is full or it was whole and
 /// no good.
 fn clear_up(agent: &Agent, release: &Release) {
-    let fresh = agent.paths.staging(&release.version, ".new");
-    let part = agent.paths.staging(&release.version, ".part");
-    let free = sys::free_bytes(&agent.paths.agent);
+    let fresh = agent.paths().staging(&release.version, ".new");
+    let part = agent.paths().staging(&release.version, ".part");
+    let free = sys::free_bytes(&agent.paths().agent);
     let is_full = free.is_some_and(|free| free < fetch::SPACE_RESERVE);
     let is_empty = fs::metadata(&part).is_ok_and(|meta| meta.len() == 0);
     if is_full || is_empty || fresh.exists() {
@@ -136,11 +136,11 @@ fn configure(release: &Release, fresh: &Path) -> Result<()> {
 /// Renames the finished directory into view. What runs is never touched: another build of the version in force waits
 /// beside it for the switch.
 fn publish(agent: &Agent, release: &Release, fresh: &Path) -> Result<()> {
-    let place = agent.paths.version(&release.version);
+    let place = agent.paths().version(&release.version);
     let site = agent.on_disk();
     let current = site.current.filter(|_| site.whole);
     if current.is_some_and(|current| current.version == release.version) {
-        let spare = agent.paths.staging(&release.version, ".other");
+        let spare = agent.paths().staging(&release.version, ".other");
         disk::remove_tree(&spare)?;
         return disk::rename(fresh, &spare);
     }

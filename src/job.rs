@@ -25,6 +25,8 @@ pub struct BeatJob {
     /// Empty: the address that this host uses toward the server.
     pub ip: String,
     pub run_user: String,
+    /// Through which program other users' agents are looked at; empty: we are root.
+    pub sudo: String,
     pub own_dir: String,
     pub log_level: String,
     /// Entries that the last answer was refused for.
@@ -49,6 +51,7 @@ enum Kind {
     Start,
     Stop,
     Prune,
+    Look,
 }
 
 /// One step of one agent.
@@ -65,22 +68,58 @@ pub struct ActJob {
     keep: Vec<Version>,
     /// Where else the agent lives, for a step that moves it.
     pub there: Option<Place>,
+    pub role: Role,
+}
+
+/// As whom an act is carried out.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Role {
+    /// Another user, whom root becomes; none: whoever we are.
+    pub run_as: Option<String>,
+    /// The agent lives with another user until now.
+    pub moving: bool,
+    /// The daemon is not root, and the child came through sudo.
+    pub by_sudo: bool,
+}
+
+impl Role {
+    /// `own` is the daemon's user, `there` where else the agent lives.
+    pub fn new(own: &str, place: &Place, there: Option<&Place>, by_sudo: bool) -> Self {
+        let named = |place: &Place| match place.run_user.as_str() {
+            "" => own.to_owned(),
+            user => user.to_owned(),
+        };
+        let user = named(place);
+        let moving = there.is_some_and(|there| named(there) != user);
+        let run_as = (moving || user != own).then_some(user);
+        Self {
+            by_sudo: by_sudo && run_as.is_some(),
+            run_as,
+            moving,
+        }
+    }
 }
 
 impl ActJob {
-    pub fn new(name: &AgentName, task: &Task, there: Option<Place>, log_level: &str) -> Self {
-        let mut job = Self {
+    /// A look without a step.
+    pub fn look(name: &AgentName, place: &Place, role: Role, log_level: &str) -> Self {
+        Self {
             made_by: VERSION.to_owned(),
             log_level: log_level.to_owned(),
             name: name.clone(),
-            place: task.place.clone(),
-            kind: Kind::Prune,
+            place: place.clone(),
+            kind: Kind::Look,
             release: None,
             back: None,
             build: None,
             keep: Vec::new(),
-            there,
-        };
+            there: None,
+            role,
+        }
+    }
+
+    pub fn new(name: &AgentName, task: &Task, role: Role, log_level: &str) -> Self {
+        let mut job = Self::look(name, &task.place, role, log_level);
         match task.step.clone() {
             Step::Install(release) => {
                 job.kind = Kind::Install;
@@ -88,6 +127,8 @@ impl ActJob {
             }
             Step::Switch { back, to } => {
                 job.kind = Kind::Switch;
+                let there = back.as_ref().map(|back| &back.place);
+                job.there = there.filter(|there| **there != task.place).cloned();
                 job.back = back;
                 job.build = Some(to);
             }
@@ -100,13 +141,22 @@ impl ActJob {
                 let md5 = String::new();
                 job.build = Some(Build { version, md5 });
             }
-            Step::Prune(keep) => job.keep = keep,
+            Step::Prune(keep) => {
+                job.kind = Kind::Prune;
+                job.keep = keep;
+            }
         }
         job
     }
 
+    pub fn is_look(&self) -> bool {
+        self.kind == Kind::Look
+    }
+
+    /// None for a look, and for a job that lacks what its step needs.
     pub fn step(&self) -> Option<Step> {
         Some(match self.kind {
+            Kind::Look => return None,
             Kind::Install => Step::Install(self.release.clone()?),
             Kind::Switch => Step::Switch {
                 back: self.back.clone(),

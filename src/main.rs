@@ -10,6 +10,7 @@ mod daemon;
 mod disk;
 mod error;
 mod fetch;
+mod ground;
 mod heartbeat;
 mod install;
 mod job;

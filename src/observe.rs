@@ -45,6 +45,11 @@ impl Paths {
         }
     }
 
+    /// In a directory of another name, as while an agent moves from one user to another.
+    pub fn in_dir(agent: PathBuf) -> Self {
+        Self { agent }
+    }
+
     pub fn version(&self, version: &Version) -> PathBuf {
         self.agent.join(version.as_str())
     }
@@ -78,20 +83,34 @@ impl Paths {
     }
 }
 
+/// An agent to look at, and where.
+pub struct Target {
+    pub name: AgentName,
+    pub place: Place,
+    pub paths: Paths,
+}
+
+impl Target {
+    pub fn new(name: &AgentName, place: &Place) -> Self {
+        Self {
+            name: name.clone(),
+            place: place.clone(),
+            paths: Paths::new(name, place),
+        }
+    }
+}
+
 /// Looks at several places at once: their scripts run side by side, each with its own deadline.
-pub fn sites(wanted: &[(AgentName, Place)], signals: &Signals) -> Vec<Site> {
-    let mut sites: Vec<Site> = wanted
-        .iter()
-        .map(|(name, place)| on_disk(name, place))
-        .collect();
+pub fn sites(wanted: &[Target], signals: &Signals) -> Vec<Site> {
+    let mut sites: Vec<Site> = wanted.iter().map(on_disk).collect();
     let asked: Vec<(usize, PathBuf)> = sites
         .iter()
         .zip(wanted)
         .enumerate()
         .filter(|(_, (site, _))| site.whole)
-        .filter_map(|(index, (site, (name, place)))| {
+        .filter_map(|(index, (site, target))| {
             let version = &site.current.as_ref()?.version;
-            Some((index, Paths::new(name, place).version(version)))
+            Some((index, target.paths.version(version)))
         })
         .collect();
     let dirs: Vec<&Path> = asked.iter().map(|(_, dir)| dir.as_path()).collect();
@@ -107,9 +126,11 @@ pub fn sites(wanted: &[(AgentName, Place)], signals: &Signals) -> Vec<Site> {
     sites
 }
 
-pub fn site(name: &AgentName, place: &Place, signals: &Signals) -> Site {
-    let mut sites = sites(&[(name.clone(), place.clone())], signals);
-    sites.pop().unwrap_or_else(|| Site::empty(place.clone()))
+pub fn site(target: &Target, signals: &Signals) -> Site {
+    let mut sites = sites(std::slice::from_ref(target), signals);
+    sites
+        .pop()
+        .unwrap_or_else(|| Site::empty(target.place.clone()))
 }
 
 /// The first word decides, and only the words of the contract count.
@@ -133,10 +154,10 @@ fn understand(mut answer: Answer) -> (State, String) {
 }
 
 /// What can be seen without running anything.
-pub fn on_disk(name: &AgentName, place: &Place) -> Site {
-    let paths = Paths::new(name, place);
+pub fn on_disk(target: &Target) -> Site {
+    let Target { name, place, paths } = target;
     let mut site = Site::empty(place.clone());
-    let mut builds = builds(name, &paths);
+    let mut builds = builds(name, paths);
     builds.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
     site.builds = builds.into_iter().map(|(_, build)| build).collect();
     if let Some(version) = paths.in_force() {
@@ -147,7 +168,7 @@ pub fn on_disk(name: &AgentName, place: &Place) -> Site {
             md5: String::new(),
         }));
     }
-    look_into_ours(name, &paths, &mut site);
+    look_into_ours(name, paths, &mut site);
     site
 }
 

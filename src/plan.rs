@@ -29,7 +29,7 @@ pub fn steps(desired: &Desired, seen: &Seen, memory: &Memory, now: u64) -> Vec<T
         Cmd::Stop => stops(seen, memory, now),
         Cmd::Start if is_home(desired, seen) => keep_running(desired, seen, memory, now),
         Cmd::Start if memory.is_waiting(now) => stay(seen, memory, now),
-        Cmd::Start => replace(desired, seen, memory),
+        Cmd::Start => replace(desired, seen, memory, now),
     }
 }
 
@@ -95,7 +95,7 @@ fn stay(seen: &Seen, memory: &Memory, now: u64) -> Vec<Task> {
 }
 
 /// Another build, or another place: install beside what runs, then change over.
-fn replace(desired: &Desired, seen: &Seen, memory: &Memory) -> Vec<Task> {
+fn replace(desired: &Desired, seen: &Seen, memory: &Memory, now: u64) -> Vec<Task> {
     let here = &seen.here;
     let to = desired.release.build();
     let mut steps = Vec::new();
@@ -104,23 +104,28 @@ fn replace(desired: &Desired, seen: &Seen, memory: &Memory) -> Vec<Task> {
     }
     let home = seen.home();
     let in_force = home.current.clone().filter(|_| home.whole);
-    steps.push(match in_force {
-        None => task(here, Step::Start(to)),
-        Some(build) => {
-            let current = Spot {
-                place: home.place.clone(),
-                build,
-            };
-            let back = way_back(seen, memory, &current.build).unwrap_or(current);
-            task(
-                here,
-                Step::Switch {
-                    back: Some(back),
-                    to,
-                },
-            )
+    let Some(build) = in_force else {
+        // One that died at its first start waits like any other.
+        if memory.restart_at <= now {
+            steps.push(task(here, Step::Start(to)));
         }
-    });
+        return steps;
+    };
+    if home.place.run_user != here.place.run_user {
+        // No process can be both users: stop as the one, start as the other. Should that fail, `stay` goes back.
+        if !home.is_down() {
+            steps.push(task(home, Step::Stop(build.version)));
+        }
+        steps.push(task(here, Step::Start(to)));
+        return steps;
+    }
+    let current = Spot {
+        place: home.place.clone(),
+        build,
+    };
+    let back = way_back(seen, memory, &current.build).unwrap_or(current);
+    let back = Some(back);
+    steps.push(task(here, Step::Switch { back, to }));
     steps
 }
 
@@ -393,6 +398,34 @@ mod tests {
         assert_eq!(plan(&moved, &look, &memory), ["switch from 1 to 1"]);
         look.there = Some(site("/old", State::Stopped, &[build("1", A)]));
         assert_eq!(plan(&moved, &look, &waiting(memory)), ["start 1 in /old"]);
+    }
+
+    #[test]
+    fn a_change_of_user_stops_as_the_one_and_starts_as_the_other() {
+        let falcon = Place {
+            work_dir: "/new".into(),
+            run_user: "falcon".into(),
+        };
+        let mut there = site("/new", State::Started, &[build("1", A)]);
+        there.place = falcon.clone();
+        let mut memory = proven("/new", build("1", A));
+        memory.proven.as_mut().expect("set above").place = falcon;
+        let mut look = Seen {
+            here: Site::empty(place("/new")),
+            there: Some(there),
+        };
+        let wanted = desired("1", "", "start");
+        assert_eq!(
+            plan(&wanted, &look, &memory),
+            ["install 1", "stop 1", "start 1"]
+        );
+        look.here.builds = vec![build("1", A)];
+        assert_eq!(plan(&wanted, &look, &memory), ["stop 1", "start 1"]);
+        look.there.as_mut().expect("set above").state = State::Stopped;
+        assert_eq!(plan(&wanted, &look, &memory), ["start 1"]);
+        let back = steps(&wanted, &look, &waiting(memory), NOW);
+        assert_eq!(back[0].place.run_user, "falcon");
+        assert_eq!(back[0].step.to_string(), "start 1");
     }
 
     #[test]

@@ -144,12 +144,17 @@ impl Memory {
 
     pub fn fold_failure(&mut self, task: &Task, why: &Failure, now: u64, interval: Duration) {
         self.blame(&why.error, now);
+        let moves = self
+            .proven
+            .as_ref()
+            .is_some_and(|spot| spot.place != task.place && matches!(task.step, Step::Start(_)));
         if let Step::Start(build)
         | Step::Switch {
             back: None,
             to: build,
         } = &task.step
             && why.fault == Fault::Version
+            && !moves
         {
             let is_restart = self.is_restart(task, build);
             self.fold_death(now);

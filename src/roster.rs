@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::heartbeat;
 use crate::job::{Reported, SeenAgent};
 use crate::log;
-use crate::model::{AgentName, Desired, Failure, Place, Refusal, Task, WireAgent};
+use crate::model::{AgentName, Cmd, Desired, Failure, Place, Refusal, Release, Task, WireAgent};
 use crate::plan::{self, Seen};
 use crate::record::{self, Ledger};
 
@@ -129,6 +129,11 @@ impl Roster {
         agents.find(|desired| desired.name == *name)
     }
 
+    pub fn wants(&self, name: &AgentName, release: &Release, place: &Place) -> bool {
+        let desired = self.desired(name);
+        desired.is_some_and(|d| d.cmd == Cmd::Start && d.release == *release && d.place == *place)
+    }
+
     /// Folds one look at an agent to which nothing is being done.
     pub fn observe(&mut self, seen: SeenAgent, now: u64) {
         let Some(desired) = self.desired(&seen.name).cloned() else {
@@ -192,12 +197,13 @@ impl Roster {
         plan::steps(desired, seen, memory, now).into_iter().next()
     }
 
-    /// Where else the agent lives: there it must be looked at and stopped too.
-    pub fn elsewhere(&self, name: &AgentName) -> Option<Place> {
-        let desired = self.desired(name)?;
+    /// Where else the agent lives, or is to live, than at this place: there it must be looked at and stopped too.
+    pub fn elsewhere(&self, name: &AgentName, place: &Place) -> Option<Place> {
+        let desired = &self.desired(name)?.place;
         let memory = self.ledger.agents.get(name.as_str())?;
         let proven = &memory.proven.as_ref()?.place;
-        (*proven != desired.place).then(|| proven.clone())
+        let other = if place == desired { proven } else { desired };
+        (other != place).then(|| other.clone())
     }
 
     /// When, in seconds since 1970, a retry is due that no event will bring.
@@ -214,7 +220,7 @@ impl Roster {
         agents
             .map(|(wire, desired)| Reported {
                 wire: wire.clone(),
-                there: self.elsewhere(&desired.name),
+                there: self.elsewhere(&desired.name, &desired.place),
                 phase: phase(&desired.name),
                 error: self.error(&desired.name).to_owned(),
             })

@@ -3,10 +3,10 @@
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -22,6 +22,8 @@ pub struct Signals {
     reader: io::PipeReader,
     _writer: io::PipeWriter,
     shielded: Cell<bool>,
+    /// Whether the reader of stdout is who keeps us alive.
+    lifeline: Cell<bool>,
 }
 
 /// While it lives, TERM is a byte of the pipe and does not end the process.
@@ -49,6 +51,7 @@ impl Signals {
             reader,
             _writer: writer,
             shielded: Cell::new(false),
+            lifeline: Cell::new(false),
         })
     }
 
@@ -64,6 +67,25 @@ impl Signals {
     pub fn shield_from_term(&self) {
         self.shielded.set(true);
         act_on(libc::SIGTERM, libc::SIG_IGN);
+    }
+
+    /// From now on a reader of stdout that goes away counts as TERM. For a child that runs through sudo: the daemon,
+    /// which is another user, cannot signal it.
+    pub fn live_by_stdout(&self) {
+        self.lifeline.set(true);
+    }
+
+    pub fn is_deserted(&self) -> bool {
+        if self.shielded.get() || !self.lifeline.get() {
+            return false;
+        }
+        let mut stdout = libc::pollfd {
+            fd: 1,
+            events: 0,
+            revents: 0,
+        };
+        // SAFETY: one live struct, and the call does not wait.
+        unsafe { libc::poll(&raw mut stdout, 1, 0) > 0 }
     }
 
     pub fn fd(&self) -> RawFd {
@@ -362,6 +384,126 @@ pub fn alarm(seconds: u32) {
 pub fn effective_uid() -> u32 {
     // SAFETY: geteuid(2) touches no memory and cannot fail.
     unsafe { libc::geteuid() }
+}
+
+/// Who owns a file, and what it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Stat {
+    pub uid: u32,
+    pub gid: u32,
+    /// Type and permission bits, as in `st_mode`.
+    pub mode: u32,
+}
+
+impl Stat {
+    pub fn is_dir(&self) -> bool {
+        self.is_kind(libc::S_IFDIR)
+    }
+
+    pub fn is_link(&self) -> bool {
+        self.is_kind(libc::S_IFLNK)
+    }
+
+    #[allow(clippy::unnecessary_cast, reason = "mode_t is 16 bits wide on macOS")]
+    fn is_kind(&self, kind: libc::mode_t) -> bool {
+        self.mode & libc::S_IFMT as u32 == kind as u32
+    }
+
+    #[allow(clippy::unnecessary_cast, reason = "mode_t is 16 bits wide on macOS")]
+    fn of(stat: &libc::stat) -> Self {
+        Self {
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            mode: stat.st_mode as u32,
+        }
+    }
+}
+
+const DIR_FLAGS: i32 = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+
+pub fn open_root() -> io::Result<OwnedFd> {
+    // SAFETY: the path is a literal with its NUL; the descriptor is checked before it is owned.
+    unsafe { owned(libc::open(c"/".as_ptr(), DIR_FLAGS)) }
+}
+
+/// Opens a directory in a directory; a link is an error, wherever it leads.
+pub fn open_dir_at(dir: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
+    let name = CString::new(name.as_bytes())?;
+    // SAFETY: the name is NUL-terminated and lives through the call; the descriptor is checked before it is owned.
+    unsafe { owned(libc::openat(dir.as_raw_fd(), name.as_ptr(), DIR_FLAGS)) }
+}
+
+unsafe fn owned(fd: RawFd) -> io::Result<OwnedFd> {
+    check(fd)?;
+    // SAFETY: the caller got it from open(2) a moment ago, so nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Looks at an entry of a directory, not at what a link points to.
+pub fn stat_at(dir: &OwnedFd, name: &OsStr) -> io::Result<Stat> {
+    let name = CString::new(name.as_bytes())?;
+    // SAFETY: the name is NUL-terminated; fstatat fills the struct it is given.
+    unsafe {
+        let mut stat: libc::stat = std::mem::zeroed();
+        check(libc::fstatat(
+            dir.as_raw_fd(),
+            name.as_ptr(),
+            &raw mut stat,
+            libc::AT_SYMLINK_NOFOLLOW,
+        ))?;
+        Ok(Stat::of(&stat))
+    }
+}
+
+pub fn stat_of(file: &OwnedFd) -> io::Result<Stat> {
+    // SAFETY: fstat fills the struct it is given.
+    unsafe {
+        let mut stat: libc::stat = std::mem::zeroed();
+        check(libc::fstat(file.as_raw_fd(), &raw mut stat))?;
+        Ok(Stat::of(&stat))
+    }
+}
+
+pub fn make_dir_at(dir: &OwnedFd, name: &OsStr) -> io::Result<()> {
+    let name = CString::new(name.as_bytes())?;
+    // SAFETY: the name is NUL-terminated and lives through the call.
+    check(unsafe { libc::mkdirat(dir.as_raw_fd(), name.as_ptr(), 0o755) })
+}
+
+pub fn read_link_at(dir: &OwnedFd, name: &OsStr) -> io::Result<Vec<u8>> {
+    let name = CString::new(name.as_bytes())?;
+    let mut target = vec![0_u8; 4096];
+    // SAFETY: the pointer and the length are those of a live Vec.
+    let length = unsafe {
+        libc::readlinkat(
+            dir.as_raw_fd(),
+            name.as_ptr(),
+            target.as_mut_ptr().cast(),
+            target.len(),
+        )
+    };
+    target.truncate(usize::try_from(length).map_err(|_| io::Error::last_os_error())?);
+    Ok(target)
+}
+
+/// Renames within a directory.
+pub fn rename_at(dir: &OwnedFd, from: &OsStr, to: &OsStr) -> io::Result<()> {
+    let from = CString::new(from.as_bytes())?;
+    let to = CString::new(to.as_bytes())?;
+    let dir = dir.as_raw_fd();
+    // SAFETY: both names are NUL-terminated and live through the call.
+    check(unsafe { libc::renameat(dir, from.as_ptr(), dir, to.as_ptr()) })
+}
+
+/// Makes an open file this user's.
+pub fn give(file: &OwnedFd, uid: u32, gid: u32) -> io::Result<()> {
+    // SAFETY: fchown takes integers only.
+    check(unsafe { libc::fchown(file.as_raw_fd(), uid, gid) })
+}
+
+pub fn sync(file: &OwnedFd) -> io::Result<()> {
+    // SAFETY: fsync takes an integer only.
+    check(unsafe { libc::fsync(file.as_raw_fd()) })
 }
 
 fn check(returned: i32) -> io::Result<()> {

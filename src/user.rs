@@ -1,23 +1,126 @@
-//! Who am I. Names come from /etc/passwd, and where that does not know (LDAP, SSSD), from `id`, for a static binary
-//! cannot ask NSS.
+//! Who am I, who is that, and how root becomes somebody else for good. Names and numbers come from /etc/passwd and
+//! from `id`, so that users of LDAP and SSSD work in a static binary, which cannot ask NSS. No shell ever sees a name.
+#![allow(unsafe_code)]
 
-use std::io::{Read, Seek};
+use std::io::{self, Read, Seek};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::disk;
+use crate::error::{At, Error, Result};
 use crate::sys;
 
-/// A directory server that does not answer must not keep us from starting.
-const ID_DEADLINE: Duration = Duration::from_secs(5);
-/// More than any passwd file; beyond it `id` is asked.
+/// A directory server that does not answer must not keep us waiting.
+const TOOL_DEADLINE: Duration = Duration::from_secs(10);
+/// More than any passwd file; beyond it the tools are asked.
 const PASSWD_LIMIT: u64 = 4 << 20;
+/// Where the system's own tools are; nothing that a user could write to.
+const SYSTEM_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+/// What an agent of another user finds in PATH: sudo's usual secure path.
+const AGENT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A user of this host. The name was checked where it came in.
+#[derive(Debug)]
+pub struct Account {
+    pub name: String,
+    pub uid: u32,
+    pub gid: u32,
+    pub groups: Vec<u32>,
+    pub home: String,
+}
+
+impl Account {
+    /// None when nobody of that name exists.
+    pub fn find(name: &str) -> Result<Option<Self>> {
+        let Some(uid) = number(name, "-u")? else {
+            return Ok(None);
+        };
+        let gid = number(name, "-g")?;
+        let groups = tool("id", &["-G", name])?.unwrap_or_default();
+        Ok(Some(Self {
+            name: name.to_owned(),
+            uid,
+            gid: gid.ok_or_else(|| Error::new("look up", name, "id knows no group of it"))?,
+            groups: groups
+                .split_whitespace()
+                .filter_map(|group| group.parse().ok())
+                .collect(),
+            home: home(name),
+        }))
+    }
+
+    /// The user, made if missing.
+    pub fn find_or_create(name: &str) -> Result<Self> {
+        if let Some(account) = Self::find(name)? {
+            return Ok(account);
+        }
+        create(name)?;
+        Self::find(name)?.ok_or_else(|| Error::new("look up", name, "id does not know it"))
+    }
+}
+
+#[cfg(not(target_os = "macos"))]
+fn create(name: &str) -> Result<()> {
+    // Debian, Red Hat, SUSE; and BusyBox, which has no useradd.
+    let made = match tool("useradd", &["-m", name]) {
+        Err(_) => tool("adduser", &["-D", name]),
+        made => made,
+    };
+    match made? {
+        Some(_) => Ok(()),
+        // Another agent's child may have made the same user a moment ago.
+        None if Account::find(name)?.is_some() => Ok(()),
+        None => Err(Error::new("create the user", name, "useradd failed")),
+    }
+}
+
+#[cfg(target_os = "macos")]
+fn create(name: &str) -> Result<()> {
+    let cause = "users are not created on macOS; make it in System Settings or with sysadminctl";
+    Err(Error::new("create the user", name, cause))
+}
+
+fn number(name: &str, what: &str) -> Result<Option<u32>> {
+    let text = tool("id", &[what, name])?;
+    Ok(text.and_then(|text| text.trim().parse().ok()))
+}
+
+/// The home directory; `/` where nobody knows one, as for a daemon's user.
+fn home(name: &str) -> String {
+    let passwd = disk::read_small("/etc/passwd".as_ref(), PASSWD_LIMIT).unwrap_or_default();
+    let local = home_in(&passwd, name);
+    let asked = || {
+        let entry = tool("getent", &["passwd", name]).ok()??;
+        home_in(&entry, name)
+    };
+    let asked_of_macos = || {
+        let entry = tool("dscacheutil", &["-q", "user", "-a", "name", name]).ok()??;
+        let dir = entry.lines().find_map(|line| line.strip_prefix("dir: "))?;
+        Some(dir.trim().to_owned())
+    };
+    let home = local.or_else(asked).or_else(asked_of_macos);
+    home.filter(|home| home.starts_with('/'))
+        .unwrap_or_else(|| "/".to_owned())
+}
+
+/// The sixth field of the passwd(5) line of this name.
+fn home_in(passwd: &str, name: &str) -> Option<String> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next()? == name).then(|| fields.nth(4).map(str::to_owned))?
+    })
+}
 
 /// The name of the user that this process runs as; its number where nobody knows a name.
 pub fn own_name() -> String {
     let uid = sys::effective_uid().to_string();
     let passwd = disk::read_small("/etc/passwd".as_ref(), PASSWD_LIMIT).unwrap_or_default();
-    name_in(&passwd, &uid).or_else(ask_id).unwrap_or(uid)
+    let asked = || tool("id", &["-un"]).ok().flatten();
+    let name = name_in(&passwd, &uid).or_else(asked).unwrap_or_default();
+    match name.trim() {
+        "" => uid,
+        name => name.to_owned(),
+    }
 }
 
 /// The first passwd(5) line with this number.
@@ -29,40 +132,132 @@ fn name_in(passwd: &str, uid: &str) -> Option<String> {
     })
 }
 
-fn ask_id() -> Option<String> {
-    let mut output = sys::nameless_file().ok()?;
-    let mut child = Command::new("id")
-        .arg("-un")
+/// What one of the system's tools prints; none when it exits with an error.
+fn tool(program: &str, arguments: &[&str]) -> Result<Option<String>> {
+    let mut output = sys::nameless_file().at("create", "a file for the output of a tool")?;
+    let stdout = output
+        .try_clone()
+        .at("share", "the file for the output of a tool")?;
+    let mut child = Command::new(program)
+        .args(arguments)
+        .env("PATH", SYSTEM_PATH)
+        .env("LC_ALL", "C")
         .stdin(Stdio::null())
-        .stdout(output.try_clone().ok()?)
+        .stdout(stdout)
         .stderr(Stdio::null())
         .spawn()
-        .ok()?;
-    let give_up = Instant::now() + ID_DEADLINE;
-    while child.try_wait().ok()?.is_none() {
-        if Instant::now() >= give_up {
-            child.kill().ok()?;
-            child.wait().ok()?;
-            return None;
+        .at("run", program)?;
+    let give_up = Instant::now() + TOOL_DEADLINE;
+    let mut pause = Duration::from_millis(1);
+    let status = loop {
+        if let Some(status) = child.try_wait().at("wait for", program)? {
+            break status;
         }
-        std::thread::sleep(Duration::from_millis(5));
+        if Instant::now() >= give_up {
+            // It is ours and not reaped yet, so this cannot hit another process.
+            child
+                .kill()
+                .and_then(|()| child.wait())
+                .at("end", program)?;
+            let cause = format!("no answer within {} s", TOOL_DEADLINE.as_secs());
+            return Err(Error::new("ask", program, cause));
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    };
+    let mut text = String::new();
+    output
+        .rewind()
+        .and_then(|()| output.take(65_536).read_to_string(&mut text))
+        .at("read the output of", program)?;
+    Ok(status.success().then_some(text))
+}
+
+/// Root becomes this user for good: groups, then gid, then uid, each checked, and the way back tried. After this the
+/// environment is the user's own, and nothing that follows has more rights than the user.
+pub fn become_user(account: &Account) -> Result<()> {
+    let change = |what: &str, done: i32| match done {
+        0 => Ok(()),
+        _ => Err(Error::new(
+            "become",
+            &account.name,
+            format!("{what}: {}", io::Error::last_os_error()),
+        )),
+    };
+    #[allow(
+        clippy::useless_conversion,
+        reason = "the count is 32 bits wide on macOS"
+    )]
+    let count = account.groups.len().try_into();
+    let count = count.at("count the groups of", &account.name)?;
+    // SAFETY: the pointer and the count are those of a live Vec; the others take integers.
+    unsafe {
+        change("setgroups", libc::setgroups(count, account.groups.as_ptr()))?;
+        change("setgid", libc::setgid(account.gid))?;
+        change("setuid", libc::setuid(account.uid))?;
     }
-    let mut name = String::new();
-    output.rewind().ok()?;
-    output.take(256).read_to_string(&mut name).ok()?;
-    let name = name.trim();
-    (!name.is_empty()).then(|| name.to_owned())
+    if !is_for_good(account) {
+        return Err(Error::new(
+            "become",
+            &account.name,
+            "the change did not stick",
+        ));
+    }
+    clean_environment(account);
+    Ok(())
+}
+
+fn is_for_good(account: &Account) -> bool {
+    let mut groups = vec![0; 65_536];
+    // SAFETY: getgroups writes at most as many as the Vec holds; the others take and give integers.
+    let (ids, count, regained) = unsafe {
+        (
+            [libc::getuid(), libc::geteuid()] == [account.uid; 2]
+                && [libc::getgid(), libc::getegid()] == [account.gid; 2],
+            libc::getgroups(65_536, groups.as_mut_ptr()),
+            account.uid != 0 && (libc::setuid(0) == 0 || libc::setgid(0) == 0 && account.gid != 0),
+        )
+    };
+    groups.truncate(usize::try_from(count).unwrap_or(0));
+    let all_known = groups
+        .iter()
+        .all(|g| account.groups.contains(g) || *g == account.gid);
+    ids && count >= 0 && all_known && !regained
+}
+
+/// HOME, USER, LOGNAME and PATH; of root's own variables nothing is left.
+fn clean_environment(account: &Account) {
+    let names: Vec<_> = std::env::vars_os().map(|(name, _)| name).collect();
+    // SAFETY: this process has one thread, so nobody reads the environment meanwhile.
+    unsafe {
+        for name in names {
+            std::env::remove_var(name);
+        }
+        std::env::set_var("HOME", &account.home);
+        std::env::set_var("USER", &account.name);
+        std::env::set_var("LOGNAME", &account.name);
+        std::env::set_var("PATH", AGENT_PATH);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const PASSWD: &str =
+        "root:x:0:0:root:/root:/bin/sh\nbad line\nfalcon:x:1001:0::/home/falcon:\n";
+
     #[test]
     fn a_name_is_found_by_its_number_and_not_by_a_group() {
-        let passwd = "root:x:0:0:root:/root:/bin/sh\nbad line\nfalcon:x:1001:0::/home/falcon:\n";
-        assert_eq!(name_in(passwd, "0").as_deref(), Some("root"));
-        assert_eq!(name_in(passwd, "1001").as_deref(), Some("falcon"));
-        assert_eq!(name_in(passwd, "7"), None);
+        assert_eq!(name_in(PASSWD, "0").as_deref(), Some("root"));
+        assert_eq!(name_in(PASSWD, "1001").as_deref(), Some("falcon"));
+        assert_eq!(name_in(PASSWD, "7"), None);
+    }
+
+    #[test]
+    fn a_home_is_the_sixth_field_of_the_name_s_own_line() {
+        assert_eq!(home_in(PASSWD, "falcon").as_deref(), Some("/home/falcon"));
+        assert_eq!(home_in(PASSWD, "falco"), None);
+        assert_eq!(home_in(PASSWD, "bad line"), None);
     }
 }

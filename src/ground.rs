@@ -1,0 +1,277 @@
+//! The ground that an agent of another user stands on: `<workDir>/<name>`, made by root for that user. Root walks
+//! there one directory after the other, follows no link that the user could have made, and does nothing where the
+//! user could swap what it stands on; from there on the user itself does the rest.
+//!
+//! When the user changes and workDir does not, the new user's directory is made aside as `.<name>.<uid>`, and changes
+//! places with the old one when the agent does.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+
+use crate::error::{At, Error, Result};
+use crate::model::{AgentName, Place};
+use crate::sys::{self, Stat};
+use crate::user::Account;
+
+/// Links of the system that are followed on the way; a loop ends here.
+const LINK_LIMIT: u32 = 16;
+
+/// What is asked of the ground.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wish {
+    /// Only to know where the agent is.
+    Find,
+    /// To be able to install there.
+    Make,
+    /// To run there: the user's directory gets the agent's name.
+    TakeOver,
+}
+
+/// The directory of the agent for this user. `moving`: it lived with another user until now.
+pub fn prepare(
+    name: &AgentName,
+    place: &Place,
+    account: &Account,
+    moving: bool,
+    wish: Wish,
+) -> Result<PathBuf> {
+    let public = Path::new(&place.work_dir).join(name.as_str());
+    let Some(parent) = walk(Path::new(&place.work_dir), account, wish)? else {
+        if account.uid == 0 && wish != Wish::Find {
+            let cause = "another user could swap it, and this agent is to run as root";
+            return Err(Error::new("use", public.display(), cause));
+        }
+        // Root has no business here: the user does the rest itself. What another user left is not for it to take.
+        let owner = std::fs::symlink_metadata(&public).map(|meta| meta.uid());
+        return match owner {
+            Ok(uid) if moving && uid != account.uid => Err(not_its_own(&public, uid, account)),
+            _ => Ok(public),
+        };
+    };
+    let ground = Ground {
+        parent,
+        work_dir: Path::new(&place.work_dir),
+        name: name.as_str(),
+        account,
+    };
+    let taken = match ground.look(name.as_str())? {
+        Some(stat) if stat.uid == account.uid => false,
+        // Left by root in an earlier life, perhaps unfinished.
+        Some(stat) if stat.uid == 0 && !moving => {
+            ground.give_if_empty(&stat)?;
+            false
+        }
+        Some(_) if moving => true,
+        Some(stat) => return Err(not_its_own(&public, stat.uid, account)),
+        None if moving && ground.look(&ground.aside(account.uid))?.is_some() => true,
+        None => {
+            if wish != Wish::Find {
+                ground.make(name.as_str())?;
+            }
+            false
+        }
+    };
+    if !taken {
+        return Ok(public);
+    }
+    let aside = ground.aside(account.uid);
+    if wish == Wish::TakeOver {
+        ground.take_over(&aside)?;
+        return Ok(public);
+    }
+    if wish == Wish::Make
+        && ground
+            .look(&aside)?
+            .is_none_or(|stat| stat.uid != account.uid)
+    {
+        ground.make(&aside)?;
+    }
+    Ok(ground.work_dir.join(aside))
+}
+
+fn not_its_own(dir: &Path, uid: u32, account: &Account) -> Error {
+    let user = &account.name;
+    let cause = format!("it belongs to uid {uid}, not to {user}; name another workDir for {user}");
+    Error::new("use", dir.display(), cause)
+}
+
+struct Ground<'a> {
+    /// workDir, which the user cannot swap.
+    parent: OwnedFd,
+    work_dir: &'a Path,
+    name: &'a str,
+    account: &'a Account,
+}
+
+impl Ground<'_> {
+    /// Who owns a directory in workDir; anything else of that name is refused.
+    fn look(&self, name: &str) -> Result<Option<Stat>> {
+        let path = self.work_dir.join(name);
+        match sys::stat_at(&self.parent, OsStr::new(name)) {
+            Ok(stat) if stat.is_dir() => Ok(Some(stat)),
+            Ok(_) => Err(Error::new(
+                "use",
+                path.display(),
+                "it is a link or no directory",
+            )),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::new("look at", path.display(), error)),
+        }
+    }
+
+    fn aside(&self, uid: u32) -> String {
+        format!(".{}.{uid}", self.name)
+    }
+
+    fn make(&self, name: &str) -> Result<()> {
+        let path = self.work_dir.join(name);
+        sys::make_dir_at(&self.parent, OsStr::new(name)).at("create", path.display())?;
+        self.give(name)
+    }
+
+    /// A directory of root's without content was made in a life that ended before it was given.
+    fn give_if_empty(&self, stat: &Stat) -> Result<()> {
+        let is_empty = std::fs::read_dir(self.work_dir.join(self.name))
+            .is_ok_and(|mut entries| entries.next().is_none());
+        if is_empty && stat.uid != self.account.uid {
+            self.give(self.name)?;
+        }
+        Ok(())
+    }
+
+    fn give(&self, name: &str) -> Result<()> {
+        let path = self.work_dir.join(name);
+        let dir = sys::open_dir_at(&self.parent, OsStr::new(name)).at("open", path.display())?;
+        sys::give(&dir, self.account.uid, self.account.gid).at("chown", path.display())?;
+        sys::sync(&self.parent).at("sync", self.work_dir.display())
+    }
+
+    /// The user's directory gets the agent's name, and who had it steps aside under its own number.
+    fn take_over(&self, aside: &str) -> Result<()> {
+        let public = self.work_dir.join(self.name);
+        let rename = |from: &str, to: &str| {
+            sys::rename_at(&self.parent, OsStr::new(from), OsStr::new(to))
+                .at("rename", public.display())
+        };
+        let Some(stat) = self
+            .look(aside)?
+            .filter(|stat| stat.uid == self.account.uid)
+        else {
+            let cause = format!("{} has no directory there", self.account.name);
+            return Err(Error::new("take over", public.display(), cause));
+        };
+        if let Some(before) = self
+            .look(self.name)?
+            .filter(|before| before.uid != stat.uid)
+        {
+            rename(self.name, &self.aside(before.uid))?;
+        }
+        // A crash here leaves the name free, and the next start of either user takes it.
+        rename(aside, self.name)?;
+        sys::sync(&self.parent).at("sync", self.work_dir.display())
+    }
+}
+
+/// Walks to workDir as root. None where the way is the user's own. What is missing is made, if so wished, and is root's.
+fn walk(work_dir: &Path, account: &Account, wish: Wish) -> Result<Option<OwnedFd>> {
+    let mut ahead: VecDeque<OsString> = parts(work_dir);
+    let mut at = sys::open_root().at("open", "/")?;
+    let mut links = 0;
+    while let Some(part) = ahead.pop_front() {
+        let shown = || format!("{} on the way to {}", part.display(), work_dir.display());
+        match sys::open_dir_at(&at, &part) {
+            Ok(dir) => at = dir,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && wish != Wish::Find => {
+                sys::make_dir_at(&at, &part).at("create", shown())?;
+                sys::sync(&at).at("sync", shown())?;
+                ahead.push_front(part);
+                continue;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => {
+                let stat = sys::stat_at(&at, &part).at("look at", shown())?;
+                links += 1;
+                if !stat.is_link() || stat.uid != 0 || links > LINK_LIMIT {
+                    let cause = if stat.is_link() {
+                        "it is a link that is not root's".to_owned()
+                    } else {
+                        error.to_string()
+                    };
+                    return Err(Error::new("enter", shown(), cause));
+                }
+                let target = sys::read_link_at(&at, &part).at("read", shown())?;
+                let target = PathBuf::from(OsString::from_vec(target));
+                if target.is_absolute() {
+                    at = sys::open_root().at("open", "/")?;
+                }
+                for part in parts(&target).into_iter().rev() {
+                    ahead.push_front(part);
+                }
+                continue;
+            }
+        }
+        let stat = sys::stat_of(&at).at("look at", shown())?;
+        if is_at_mercy(&stat, account) {
+            return Ok(None);
+        }
+    }
+    Ok(Some(at))
+}
+
+fn parts(path: &Path) -> VecDeque<OsString> {
+    path.components()
+        .filter_map(|part| match part {
+            Component::Normal(part) => Some(part.to_owned()),
+            Component::ParentDir => Some("..".into()),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+        })
+        .collect()
+}
+
+/// Whether somebody other than root could rename or replace what is in this directory.
+fn is_at_mercy(stat: &Stat, account: &Account) -> bool {
+    let by_owner = stat.uid != 0;
+    let is_member = account.groups.contains(&stat.gid) || stat.gid == account.gid;
+    let by_group = stat.mode & 0o020 != 0 && is_member && stat.gid != 0;
+    let by_all = stat.mode & 0o002 != 0;
+    // In a sticky directory, such as /tmp, entries of others are safe; what is taken from it is checked by its owner.
+    let is_sticky = stat.mode & 0o1000 != 0;
+    by_owner || (by_group || by_all) && !is_sticky
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account() -> Account {
+        Account {
+            name: "falcon".into(),
+            uid: 1001,
+            gid: 1001,
+            groups: vec![1001, 50],
+            home: "/".into(),
+        }
+    }
+
+    #[test]
+    fn a_directory_is_safe_when_only_root_can_write_it() {
+        for (uid, gid, mode, at_mercy) in [
+            (0, 0, 0o755, false),
+            (0, 0, 0o1777, false),
+            (0, 0, 0o777, true),
+            (0, 50, 0o775, true),
+            (0, 50, 0o1775, false),
+            (0, 60, 0o775, false),
+            (1001, 0, 0o700, true),
+            (1002, 1002, 0o755, true),
+        ] {
+            let stat = Stat { uid, gid, mode };
+            assert_eq!(is_at_mercy(&stat, &account()), at_mercy, "{stat:?}");
+        }
+    }
+}
