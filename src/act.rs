@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use crate::agent::Agent;
 use crate::control::Running;
-use crate::disk;
+use crate::disk::{self, Lock, Staged};
 use crate::error::{At, Error, Result};
-use crate::ground::{self, Wish};
+use crate::ground::{self, Settler, Wish};
 use crate::install;
 use crate::job::{ActJob, Event, SeenAgent, What};
 use crate::log;
@@ -59,7 +59,12 @@ fn stand(job: &ActJob) -> Result<Option<Paths>> {
     let Some(account) = account else {
         return Ok(None);
     };
-    let dir = ground::prepare(&job.name, &job.place, &account, job.role.moving, wish)?;
+    let settler = Settler {
+        account: &account,
+        moving: job.role.moving,
+        trusted: user::caller_of_sudo(job.role.by_sudo),
+    };
+    let dir = ground::prepare(&job.name, &job.place, &settler, wish)?;
     user::become_user(&account)?;
     Ok(Some(Paths::in_dir(dir)))
 }
@@ -96,6 +101,17 @@ fn host(error: impl ToString) -> Failure {
     }
 }
 
+/// Waits for whoever is at work on the agent: another act, or a script that a killed updater left.
+fn lock(agent: &Agent) -> Result<Lock> {
+    let ours = agent.paths().ours();
+    disk::make_dir(&ours)?;
+    let lock = disk::lock(&ours.join("lock"), LOCK_PATIENCE)?;
+    let cause = "another updater is at work on it";
+    let lock = lock.ok_or_else(|| Error::new("lock", ours.display(), cause))?;
+    Running::wait_for_earlier(&agent.paths().control_pid());
+    Ok(lock)
+}
+
 fn version(error: String) -> Failure {
     Failure {
         fault: Fault::Version,
@@ -108,10 +124,10 @@ impl<'a> Act<'a> {
         let place = job.place.clone();
         let name = job.name.clone();
         let here = Target { name, place, paths };
-        let there = job
-            .there
-            .as_ref()
-            .map(|there| Target::new(&job.name, there));
+        let there = job.there.as_ref();
+        let there = there.map(|there| Target::new(&job.name, there));
+        // Through a link two names may be one place, and then nothing moves.
+        let there = there.filter(|there| !disk::is_same(&there.paths.agent, &here.paths.agent));
         Self {
             job,
             here: Agent::new(here, signals),
@@ -131,14 +147,12 @@ impl<'a> Act<'a> {
     }
 
     fn locked(&self) -> Outcome {
-        let ours = self.here.paths().ours();
-        disk::make_dir(&ours).map_err(host)?;
-        let lock = disk::lock(&ours.join("lock"), LOCK_PATIENCE).map_err(host)?;
-        let Some(_lock) = lock else {
-            let cause = "another updater is at work on it";
-            return Err(host(Error::new("lock", ours.display(), cause)));
-        };
-        Running::wait_for_earlier(&self.here.paths().control_pid());
+        let mut agents = vec![&self.here];
+        agents.extend(&self.there);
+        // Both in one order, so that two acts never wait for each other.
+        agents.sort_by(|one, other| one.paths().agent.cmp(&other.paths().agent));
+        let locks: Result<Vec<Lock>> = agents.into_iter().map(lock).collect();
+        let _locks = locks.map_err(host)?;
         match self.job.step() {
             Some(Step::Install(release)) => install::install(&self.here, &release).map_err(host),
             Some(Step::Switch { back, to }) => self.switch(back.as_ref(), &to),
@@ -156,6 +170,8 @@ impl<'a> Act<'a> {
         }
         Event::phase("starting", None, None).map_err(host)?;
         if !site.is_in_force(build) {
+            // What runs meanwhile was started by somebody else; two must never run.
+            self.here.halt().map_err(host)?;
             self.put_in_force(build).map_err(host)?;
         }
         let launched = self.here.launch(&build.version);
@@ -208,7 +224,7 @@ impl<'a> Act<'a> {
     /// Stops what is in force and puts `to` in its place. On failure the old one is asked to run again.
     fn change_over(&self, to: &Build) -> Outcome {
         let old = self.here.paths().in_force();
-        let changed = self.here.halt().and_then(|()| self.put_in_force(to));
+        let changed = self.change_version(to, || self.here.halt());
         changed.map_err(|error| {
             let mut failure = host(error);
             let still = old.filter(|old| Some(old) == self.here.paths().in_force().as_ref());
@@ -265,6 +281,11 @@ impl<'a> Act<'a> {
 
     /// Makes `.version` name the build, and its directory hold it.
     fn put_in_force(&self, build: &Build) -> Result<()> {
+        self.change_version(build, || Ok(()))
+    }
+
+    /// The same with something to be done first, once everything that a full disk could refuse is on disk.
+    fn change_version(&self, build: &Build, first: impl FnOnce() -> Result<()>) -> Result<()> {
         let paths = self.here.paths();
         let spare = paths.staging(&build.version, ".other");
         let place = paths.version(&build.version);
@@ -272,10 +293,12 @@ impl<'a> Act<'a> {
             observe::received(&self.job.name, &build.version, dir)
                 .is_some_and(|(_, held)| held.satisfies(build))
         };
+        let staged = Staged::write(&paths.version_file(), build.version.as_str().as_bytes())?;
+        first()?;
         if !holds(&place) && holds(&spare) {
             disk::exchange(&spare, &place)?;
         }
-        disk::write_atomic(&paths.version_file(), build.version.as_str().as_bytes())
+        staged.publish()
     }
 
     /// A version that ran and was replaced gets a receipt if it has none: it can be gone back to, and pruned.

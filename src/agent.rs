@@ -46,11 +46,11 @@ impl<'a> Agent<'a> {
         observe::on_disk(&self.target)
     }
 
-    /// Stops what is in force, if it runs, and sees that it did.
+    /// Stops what is in force, unless it says itself that it is down: a word that nobody knows may mean that it runs.
     pub fn halt(&self) -> Result<()> {
         match self.look().state {
-            State::Absent | State::Stopped | State::Other => Ok(()),
-            State::Started | State::Silent => self.halt_anyway(),
+            State::Absent | State::Stopped => Ok(()),
+            State::Started | State::Other | State::Silent => self.halt_anyway(),
         }
     }
 

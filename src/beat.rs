@@ -12,7 +12,7 @@ use crate::heartbeat;
 use crate::install::{ARCH, MEMORY_LIMIT};
 use crate::job::{self, ActJob, BeatJob, Event, Role, SeenAgent, What};
 use crate::log;
-use crate::model::{Desired, Place, Site, State, WireAgent};
+use crate::model::{Desired, Own, Place, Site, State, WireAgent};
 use crate::observe::{self, Target};
 use crate::sys::{self, MemoryLimit, Signals};
 
@@ -31,7 +31,7 @@ pub fn run(job: &BeatJob) -> crate::error::Result<()> {
         .agents
         .iter()
         .filter_map(|agent| {
-            let desired = Desired::check(&agent.wire, &job.own_dir).ok()?;
+            let desired = Desired::check(&agent.wire, &own(job)).ok()?;
             Some((desired, agent.there.clone()))
         })
         .collect();
@@ -46,6 +46,13 @@ pub fn run(job: &BeatJob) -> crate::error::Result<()> {
             event.error = Some(error);
             event.retry_after = retry_after;
         }),
+    }
+}
+
+fn own(job: &BeatJob) -> Own {
+    Own {
+        dir: job.own_dir.clone(),
+        user: job.run_user.clone(),
     }
 }
 
@@ -181,7 +188,7 @@ fn answered(
     entries: Entries,
     signals: &Signals,
 ) -> crate::error::Result<()> {
-    let (accepted, refused) = heartbeat::sort(entries, &job.own_dir);
+    let (accepted, refused) = heartbeat::sort(entries, &own(job));
     let fresh: Vec<(Desired, Option<Place>)> = accepted
         .iter()
         .filter_map(|wire| fresh(wire, job, known))
@@ -200,7 +207,7 @@ fn fresh(
     job: &BeatJob,
     known: &[(Desired, Option<Place>)],
 ) -> Option<(Desired, Option<Place>)> {
-    let desired = Desired::check(wire, &job.own_dir).ok()?;
+    let desired = Desired::check(wire, &own(job)).ok()?;
     let before = known.iter().find(|(known, _)| known.name == desired.name);
     match before {
         None => Some((desired, None)),

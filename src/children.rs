@@ -1,7 +1,7 @@
 //! The daemon's children: this binary again, each the leader of a process group, with a job on stdin, one pipe for
 //! events and words, and a deadline. Knows how to run and end one, not what for.
 
-use std::io::{self, PipeReader, Read, Write};
+use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -182,10 +182,12 @@ impl Child {
             self.critical |= event.what == What::Critical;
             return Some(event);
         }
-        self.words = log::brief(line, 300);
+        if !line.starts_with("note: ") {
+            self.words = log::brief(line, 300);
+        }
         // A child's own log line comes stamped; it is passed on as it is.
         if line.get(19..21) == Some("Z ") {
-            let _ = writeln!(io::stderr(), "{}", log::printable(line));
+            log::write(&(log::printable(line) + "\n"));
         } else if !line.is_empty() {
             log::debug(format_args!("a child says: {line}"));
         }
@@ -243,8 +245,11 @@ impl Child {
             return;
         }
         sys::signal_group(self.process.id(), libc::SIGKILL);
-        // Killed is as good as gone; waiting here reaps it.
-        let _ = self.process.wait();
+        // Killed is as good as gone, unless a dead disk holds it; then nobody can wait for it.
+        let give_up = Instant::now() + Duration::from_millis(200);
+        while matches!(self.process.try_wait(), Ok(None)) && Instant::now() < give_up {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// The moment at which `keep_deadline` has something to do.

@@ -182,9 +182,18 @@ fn heartbeat_url(server: &str) -> std::result::Result<String, String> {
     } else {
         path
     };
-    let port = host.split_once(':').map(|(_, port)| port);
+    let (name, port) = match host.split_once(':') {
+        Some((name, port)) => (name, Some(port)),
+        None => (host, None),
+    };
+    let is_name = name.split('.').all(|label| !label.is_empty())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
     let url = format!("http://{host}{path}");
-    if !is_url(&url) || port.is_some_and(|port| port.parse::<u16>().map_or(true, |port| port == 0))
+    if !is_name
+        || !is_url(&url)
+        || port.is_some_and(|port| port.parse::<u16>().map_or(true, |port| port == 0))
     {
         return Err(format!("server is {:?}, {wanted}", printable(server)));
     }
@@ -280,6 +289,9 @@ mod tests {
                 "server is \"m:0\", wanted host:port",
             ),
             (r#"{"server": "a b"}"#, "wanted host:port"),
+            (r#"{"server": "a..b:1"}"#, "wanted host:port"),
+            (r#"{"server": "m#x"}"#, "wanted host:port"),
+            (r#"{"server": "user@m"}"#, "wanted host:port"),
             (r#"{"server": 1}"#, "server is a number, wanted a string"),
             (
                 r#"{"server": "m", "interval": "60"}"#,

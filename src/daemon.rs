@@ -10,7 +10,7 @@ use nanorand::{Rng, WyRand};
 use crate::children::{Child, OwnProgram, Patience};
 use crate::config::{Config, Source};
 use crate::error::{At, Result};
-use crate::job::{ActJob, BeatJob, Event, Role, VERSION, What};
+use crate::job::{ActJob, BeatJob, Event, Role, SeenAgent, VERSION, What};
 use crate::log;
 use crate::model::{AgentName, Cmd, Desired, Failure, Fault, Step, Task};
 use crate::roster::{Done, Roster};
@@ -24,6 +24,8 @@ const BEAT_PATIENCE: Patience = Patience {
 };
 /// A finished transition is reported after this, together with others that end at the same time.
 const REPORT_SOON: Duration = Duration::from_secs(1);
+/// A host of hundreds of agents starts them in turns; more at once would starve the heartbeat.
+const ACTS_AT_ONCE: usize = 16;
 /// Told to stop, we are gone within 2 s; children that have not ended by then are killed.
 const STOP_PATIENCE: Duration = Duration::from_millis(1700);
 /// The longest sleep; only a bound on what a mistake in the timers could cost.
@@ -44,6 +46,8 @@ pub struct Daemon {
     acted: BTreeMap<AgentName, Instant>,
     /// Stopped as one user and not yet started as another: not to be left like this.
     between: BTreeSet<AgentName>,
+    /// A saved wish may be out of date: nothing is done before the server was asked once.
+    has_asked: bool,
     next_beat: Instant,
     /// Before this the server is left in peace.
     next_post: Instant,
@@ -61,6 +65,9 @@ struct Beat {
 struct Act {
     child: Child,
     task: Task,
+    entry: String,
+    /// Ended by us for something more important; not a failure.
+    is_withdrawn: bool,
     phase: String,
     done: Option<Event>,
 }
@@ -103,24 +110,29 @@ impl Said {
 }
 
 impl Daemon {
-    pub fn new(source: Source, config: Config) -> Result<Self> {
-        let signals = Signals::new(&[
+    /// From this moment HUP and USR1 end nobody: to be called before anybody can learn our pid.
+    pub fn catch_signals() -> Result<Signals> {
+        Signals::new(&[
             libc::SIGCHLD,
             libc::SIGHUP,
             libc::SIGUSR1,
             libc::SIGTERM,
             libc::SIGINT,
         ])
-        .at("catch", "signals")?;
+        .at("catch", "signals")
+    }
+
+    pub fn new(source: Source, config: Config, signals: Signals) -> Result<Self> {
         let clock = Clock::new();
         let mut random = WyRand::new_seed(seed());
         let now = Instant::now();
-        let roster = Roster::load(&source.own_dir, clock.now());
+        let run_user = user::own_name();
+        let roster = Roster::load(&source.own_dir, &run_user, clock.now());
         Ok(Self {
             next_beat: now + schedule::first_beat(config.interval, random.generate()),
             next_post: now,
             program: OwnProgram::find()?,
-            run_user: user::own_name(),
+            run_user,
             source,
             config,
             signals,
@@ -131,6 +143,7 @@ impl Daemon {
             acts: BTreeMap::new(),
             acted: BTreeMap::new(),
             between: BTreeSet::new(),
+            has_asked: false,
             failed_posts: 0,
             said: Said::default(),
         })
@@ -254,27 +267,27 @@ impl Daemon {
     fn beat_event(&mut self, beat: &mut Beat, event: Event) {
         let what = event.what;
         if what == What::Answered {
-            let accepted = self.roster.accept(
-                event.agents.unwrap_or_default(),
-                event.refused.unwrap_or_default(),
-            );
-            if let Err(error) = accepted {
-                log::error(format_args!("{error}"));
-            }
-            self.drop_obsolete_acts();
+            let agents = event.agents.unwrap_or_default();
+            self.roster
+                .accept(agents, event.refused.unwrap_or_default());
+            self.forget_unnamed();
         }
         for seen in event.seen.into_iter().flatten() {
             let is_fresh = self
                 .acted
                 .get(&seen.name)
                 .is_none_or(|at| *at < beat.child.started);
-            if is_fresh && !self.acts.contains_key(&seen.name) {
+            // An install touches nothing that runs, so a look beside it counts.
+            let act = self.acts.get(&seen.name).map(|act| &act.task.step);
+            if is_fresh && matches!(act, None | Some(Step::Install(_))) {
                 self.roster.observe(seen, self.clock.now());
             }
         }
+        self.withdraw_acts();
         match what {
             What::Answered => {
                 beat.is_settled = true;
+                self.has_asked = true;
                 self.beat_answered();
             }
             What::Refused => {
@@ -295,6 +308,7 @@ impl Daemon {
     }
 
     fn beat_failed(&mut self, error: &str, retry_after: Option<u64>) {
+        self.has_asked = true;
         self.failed_posts = self.failed_posts.saturating_add(1);
         let random = self.random.generate();
         let mut pause = schedule::beat_backoff(self.config.interval, self.failed_posts, random);
@@ -311,35 +325,60 @@ impl Daemon {
         }
     }
 
-    /// A download that the server no longer wants is not waited for.
-    fn drop_obsolete_acts(&mut self) {
+    fn forget_unnamed(&mut self) {
+        let named: BTreeSet<AgentName> = self.roster.names().into_iter().collect();
+        self.acted.retain(|name, _| named.contains(name));
+        self.said
+            .0
+            .retain(|subject, _| match subject.split_once(' ') {
+                Some((name, _)) => AgentName::parse(name).is_some_and(|name| named.contains(&name)),
+                None => true,
+            });
+    }
+
+    /// Ends downloads that the server no longer wants, and those of an agent that has died meanwhile: it is started
+    /// first, and the download goes on after that where it was.
+    fn withdraw_acts(&mut self) {
         for (name, act) in &mut self.acts {
             let Step::Install(release) = &act.task.step else {
                 continue;
             };
-            if !self.roster.wants(name, release, &act.task.place) {
-                act.child
-                    .end("the server wants something else now".to_owned());
+            let is_wanted = self.roster.wants(name, release, &act.task.place);
+            let next = self.roster.next_task(name, self.clock.now());
+            let must_start = self.roster.is_down(name)
+                && next.is_some_and(|task| matches!(task.step, Step::Start(_)));
+            if (!is_wanted || must_start) && !act.is_withdrawn {
+                act.is_withdrawn = true;
+                act.child.end("it is not wanted now".to_owned());
             }
         }
     }
 
-    /// Starts what is to be done next: one act an agent, and one switch at a time. An act looks again before it acts,
-    /// so what was seen may be some seconds old.
+    /// Starts what is to be done next: one act an agent, one switch at a time, and no more acts than a host bears;
+    /// those that bring an agent up or down before those that fetch. An act looks again before it acts, so what was
+    /// seen may be some seconds old.
     fn start_acts(&mut self) {
+        if !self.has_asked {
+            return;
+        }
         let now = self.clock.now();
+        let mut tasks = Vec::new();
         for name in self.roster.names() {
             if self.acts.contains_key(&name) {
                 continue;
             }
-            let Some(task) = self.roster.next_task(&name, now) else {
-                continue;
-            };
-            let is_switch = |task: &Task| matches!(task.step, Step::Switch { .. });
-            if is_switch(&task) && self.acts.values().any(|act| is_switch(&act.task)) {
-                continue;
+            if self.roster.lacks_a_look(&name) {
+                self.next_beat = self.next_beat.min(Instant::now() + REPORT_SOON);
             }
-            self.start_act(name, task);
+            tasks.extend(self.roster.next_task(&name, now).map(|task| (name, task)));
+        }
+        tasks.sort_by_key(|(_, task)| matches!(task.step, Step::Install(_) | Step::Prune(_)));
+        for (name, task) in tasks {
+            let is_switch = |task: &Task| matches!(task.step, Step::Switch { .. });
+            let waits = is_switch(&task) && self.acts.values().any(|act| is_switch(&act.task));
+            if !waits && self.acts.len() < ACTS_AT_ONCE {
+                self.start_act(name, task);
+            }
         }
     }
 
@@ -355,28 +394,33 @@ impl Daemon {
                 _ => log::info(format_args!("{name}: {}", task.step)),
             }
         }
+        self.roster.begin(&name, &task);
+        self.save();
         let there = self.roster.elsewhere(&name, &task.place);
-        let role = Role::new(
-            &self.run_user,
-            &task.place,
-            there.as_ref(),
-            self.sudo().is_some(),
-        );
+        let by_sudo = self.sudo().is_some();
+        let role = Role::new(&self.run_user, &task.place, there.as_ref(), by_sudo);
         let by_sudo = role.by_sudo;
         let job = ActJob::new(&name, &task, role, self.config.log_level.name());
         let command = self.program.command("act", self.sudo().filter(|_| by_sudo));
-        match command.and_then(|command| Child::spawn(command, &job, patience(&task.step), by_sudo))
-        {
+        let patience = patience(&task.step);
+        let child = command.and_then(|command| Child::spawn(command, &job, patience, by_sudo));
+        let entry = self.roster.entry(&name);
+        match child {
             Ok(child) => {
                 let act = Act {
                     child,
                     task,
+                    entry,
+                    is_withdrawn: false,
                     phase: String::new(),
                     done: None,
                 };
                 self.acts.insert(name, act);
             }
-            Err(error) => self.act_ended(name, task, None, &error.to_string()),
+            Err(error) => {
+                let failure = unfinished(&task, &error.to_string());
+                self.act_ended(name, task, entry, Err(failure), None);
+            }
         }
     }
 
@@ -404,26 +448,37 @@ impl Daemon {
             ended.extend(end.map(|why| (name.clone(), why)));
         }
         for (name, why) in ended {
-            if let Some(act) = self.acts.remove(&name) {
-                self.act_ended(name, act.task, act.done, &why);
-            }
+            let Some(act) = self.acts.remove(&name) else {
+                continue;
+            };
+            let event = match act.done {
+                Some(event) => event,
+                None if act.is_withdrawn => {
+                    log::info(format_args!("{name}: {}: put off", act.task.step));
+                    continue;
+                }
+                None => Event {
+                    error: Some(unfinished(&act.task, &why).error),
+                    ..Event::default()
+                },
+            };
+            let outcome = event.error.map_or(Ok(()), |error| {
+                let fault = event.fault.unwrap_or(Fault::Host);
+                Err(Failure { fault, error })
+            });
+            let seen = event.seen.and_then(|mut seen| seen.pop());
+            self.act_ended(name, act.task, act.entry, outcome, seen);
         }
     }
 
-    fn act_ended(&mut self, name: AgentName, task: Task, done: Option<Event>, why: &str) {
-        let failure = match &done {
-            Some(event) => event.error.clone().map(|error| Failure {
-                fault: event.fault.unwrap_or(Fault::Host),
-                error,
-            }),
-            None => Some(Failure {
-                fault: Fault::Host,
-                error: match task.place.run_user.as_str() {
-                    "" => format!("cannot {}: {why}", task.step),
-                    user => format!("cannot {} as {user}: {why}", task.step),
-                },
-            }),
-        };
+    fn act_ended(
+        &mut self,
+        name: AgentName,
+        task: Task,
+        entry: String,
+        outcome: std::result::Result<(), Failure>,
+        seen: Option<SeenAgent>,
+    ) {
         self.acted.insert(name.clone(), Instant::now());
         let is_to_run = |d: &Desired| d.cmd == Cmd::Start;
         if matches!(task.step, Step::Stop(_)) && self.roster.desired(&name).is_some_and(is_to_run) {
@@ -431,40 +486,40 @@ impl Daemon {
         } else {
             self.between.remove(&name);
         }
-        if let Step::Install(release) = &task.step
-            && !self.roster.wants(&name, release, &task.place)
-        {
-            // However it ended, it says nothing about what is wanted now.
-            log::info(format_args!("{name}: {}: no longer wanted", task.step));
-            return;
+        if self.tell(&name, &task, outcome.as_ref().err()) {
+            self.next_beat = self.next_beat.min(Instant::now() + REPORT_SOON);
         }
-        self.tell(&name, &task, failure.as_ref());
-        let seen = done.and_then(|event| event.seen?.pop());
         // A child that became another user speaks for its own agent only.
         let seen = seen.filter(|seen| seen.name == name && seen.here.place == task.place);
         let done = Done {
             name,
+            entry,
             task,
-            failure,
+            failure: outcome.err(),
             seen,
         };
-        self.roster
-            .finish(done, self.clock.now(), self.config.interval);
-        self.next_beat = self.next_beat.min(Instant::now() + REPORT_SOON);
+        let interval = self.config.interval;
+        self.roster.finish(done, self.clock.now(), interval);
     }
 
-    fn tell(&mut self, name: &AgentName, task: &Task, failure: Option<&Failure>) {
+    /// Logs the end of a task; false when it is the same failure as before.
+    fn tell(&mut self, name: &AgentName, task: &Task, failure: Option<&Failure>) -> bool {
         let subject = format!("{name} error");
         match failure {
             None => {
                 self.said.forget(&subject);
                 self.said.forget(&format!("{name} step"));
                 log::info(format_args!("{name}: {}: done", task.step));
+                true
             }
             Some(failure) if self.said.is_news(&subject, &failure.error) => {
                 log::warn(format_args!("{name}: {}", failure.error));
+                true
             }
-            Some(failure) => log::debug(format_args!("{name}: again: {}", failure.error)),
+            Some(failure) => {
+                log::debug(format_args!("{name}: again: {}", failure.error));
+                false
+            }
         }
     }
 
@@ -520,37 +575,44 @@ impl Daemon {
             }
         }
         let give_up = Instant::now() + STOP_PATIENCE;
-        let mut children: Vec<Child> = self
-            .beat
-            .take()
-            .map(|beat| beat.child)
-            .into_iter()
-            .collect();
-        children.extend(
-            std::mem::take(&mut self.acts)
-                .into_values()
-                .map(|act| act.child),
-        );
-        for child in children.iter_mut().filter(|child| !child.critical) {
-            child.end("the updater stops".to_owned());
+        if let Some(beat) = &mut self.beat {
+            beat.is_settled = true;
+            beat.child.end("the updater stops".to_owned());
+        }
+        for act in self.acts.values_mut().filter(|act| !act.child.critical) {
+            act.is_withdrawn = true;
+            act.child.end("the updater stops".to_owned());
         }
         loop {
-            children.retain_mut(|child| {
-                child.pump();
-                child.ended().is_none() && !child.critical
-            });
+            self.tend_beat();
+            self.tend_acts();
+            let waits = self.beat.is_some() || self.acts.values().any(|act| !act.child.critical);
             let left = give_up.saturating_duration_since(Instant::now());
-            if children.is_empty() || left.is_zero() {
+            if !waits || left.is_zero() {
                 break;
             }
             sys::wait_readable(&[self.signals.fd()], left);
             self.signals.take();
         }
-        for child in &mut children {
+        let beat = self.beat.iter_mut().map(|beat| &mut beat.child);
+        let acts = self.acts.values_mut().map(|act| &mut act.child);
+        for child in beat.chain(acts).filter(|child| !child.critical) {
             child.kill();
         }
         self.save();
         log::info(format_args!("stopped; the agents run on"));
+    }
+}
+
+/// The failure of a child that ended without an outcome: the host's, since its version had no say in it.
+fn unfinished(task: &Task, why: &str) -> Failure {
+    let error = match task.place.run_user.as_str() {
+        "" => format!("cannot {}: {why}", task.step),
+        user => format!("cannot {} as {user}: {why}", task.step),
+    };
+    Failure {
+        fault: Fault::Host,
+        error,
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -12,13 +12,35 @@ use crate::sys;
 
 /// Replaces the file in one step: after a crash at any moment it holds the old bytes or the new, whole.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    let aside = with_suffix(path, ".tmp");
-    let written = write_synced(&aside, bytes).and_then(|()| rename(&aside, path));
-    if written.is_err() {
-        // The failure is told; the leftover would only be in the way.
-        let _ = fs::remove_file(&aside);
+    Staged::write(path, bytes)?.publish()
+}
+
+/// The new bytes of a file, safe on disk beside it and not yet in view. Dropped, they are gone.
+pub struct Staged {
+    aside: PathBuf,
+    path: PathBuf,
+}
+
+impl Staged {
+    pub fn write(path: &Path, bytes: &[u8]) -> Result<Self> {
+        let staged = Self {
+            aside: with_suffix(path, ".tmp"),
+            path: path.to_owned(),
+        };
+        write_synced(&staged.aside, bytes)?;
+        Ok(staged)
     }
-    written
+
+    pub fn publish(self) -> Result<()> {
+        rename(&self.aside, &self.path)
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        // Published, it is there no more; after a failure, which is told, it would only be in the way.
+        let _ = fs::remove_file(&self.aside);
+    }
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
@@ -45,8 +67,8 @@ pub fn rename(from: &Path, to: &Path) -> Result<()> {
     }
 }
 
-/// Swaps two directories, for good. Where the filesystem cannot do it in one step, in three: the caller's next look
-/// finds the version missing if the power is cut between, and installs it again.
+/// Swaps two directories, for good. Where the filesystem cannot do it in one step, in three, with the third name beside
+/// `one`: the caller's next look finds the version missing if the power is cut between, and installs it again.
 pub fn exchange(one: &Path, other: &Path) -> Result<()> {
     match sys::exchange(one, other) {
         Ok(()) => {
@@ -54,11 +76,11 @@ pub fn exchange(one: &Path, other: &Path) -> Result<()> {
             sync_parent(other)
         }
         Err(error) if cannot_exchange(&error) => {
-            let aside = with_suffix(other, ".gone");
+            let aside = with_suffix(one, ".gone");
             remove_tree(&aside)?;
-            rename(one, &aside)?;
-            rename(other, one)?;
-            rename(&aside, other)
+            rename(other, &aside)?;
+            rename(one, other)?;
+            rename(&aside, one)
         }
         Err(error) => Err(Error::new("exchange", one.display(), error)),
     }
@@ -117,6 +139,14 @@ pub fn read_small(path: &Path, limit: u64) -> io::Result<String> {
         return Err(io::Error::other(format!("it is larger than {limit} bytes")));
     }
     Ok(text)
+}
+
+/// Whether two paths lead to one file or directory.
+pub fn is_same(one: &Path, other: &Path) -> bool {
+    match (fs::metadata(one), fs::metadata(other)) {
+        (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.dev(), other.ino()),
+        _ => false,
+    }
 }
 
 /// A regular file that its owner may run.

@@ -24,11 +24,15 @@ const CONFIG_LIMIT: u64 = 16 << 20;
 pub const SPACE_RESERVE: u64 = 50 << 20;
 /// A tarball of binaries unpacks to three or four times its size; checked exactly once it is here.
 const UNPACKED_ESTIMATE: u64 = 4;
-/// Broken connections in a row that bring no byte; one that brings some starts the count again.
+/// Broken connections in a row that bring next to nothing; one that brings more starts the count again.
 const BARREN_TRIES: u32 = 3;
+const FRUITFUL: u64 = 16 << 10;
+/// Before every further connection, for a store in trouble has many of us.
+const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 /// How often a download may begin again from nothing within one attempt.
 const FRESH_STARTS: u32 = 2;
 const CHUNK: usize = 64 << 10;
+const IS_HTML: &str = "the body is HTML, not a gzip archive; does the store want a login?";
 
 /// An answer to a POST.
 pub struct Answer {
@@ -44,12 +48,13 @@ pub fn post(url: &str, body: String, limit: u64) -> Result<Answer> {
     let request = prepared(minreq::post(url)).with_header("Content-Type", "application/json");
     let request = request.with_body(body);
     let mut answer = request.send_lazy().at("post to", url)?;
+    check_answered("post to", url, &answer)?;
     let retry_after = header(&answer, "retry-after").and_then(|value| value.trim().parse().ok());
     Ok(Answer {
-        status: status(&answer),
+        status: answer.status_code,
         reason: answer.reason_phrase.clone(),
         retry_after,
-        body: read_up_to(&mut answer, limit).at("read the answer of", url)?,
+        body: read_up_to(&mut answer, limit, &mut |_, _| Ok(())).at("read the answer of", url)?,
     })
 }
 
@@ -60,9 +65,16 @@ fn prepared(request: Request) -> Request {
         .with_header("User-Agent", format!("ops-updater/{VERSION}"))
 }
 
-/// minreq reports 503 for a garbled status line; its reason then says so.
-fn status(answer: &ResponseLazy) -> u16 {
-    answer.status_code
+/// minreq makes a 503 of a connection that is closed without an answer.
+fn check_answered(what: &'static str, url: &str, answer: &ResponseLazy) -> Result<()> {
+    if answer.headers.is_empty() && answer.reason_phrase.starts_with("Server did not provide") {
+        return Err(Error::new(
+            what,
+            url,
+            "the connection was closed without an answer",
+        ));
+    }
+    Ok(())
 }
 
 fn header<'a>(answer: &'a ResponseLazy, name: &str) -> Option<&'a str> {
@@ -74,16 +86,24 @@ fn header<'a>(answer: &'a ResponseLazy, name: &str) -> Option<&'a str> {
 
 /// The body, if it is whole and not longer than `limit`. minreq ends a truncated body without an error, so the bytes
 /// are counted here.
-fn read_up_to(answer: &mut ResponseLazy, limit: u64) -> std::result::Result<Vec<u8>, String> {
+fn read_up_to(
+    answer: &mut ResponseLazy,
+    limit: u64,
+    progress: Progress,
+) -> std::result::Result<Vec<u8>, String> {
     let length = content_length(answer);
     if length.is_some_and(|length| length > limit) {
         return Err(format!("it is larger than {limit} bytes"));
     }
     let mut body = Vec::new();
-    answer
-        .take(limit + 1)
-        .read_to_end(&mut body)
-        .map_err(|error| error.to_string())?;
+    let mut chunk = vec![0; CHUNK];
+    while body.len() as u64 <= limit {
+        match answer.read(&mut chunk).map_err(|error| error.to_string())? {
+            0 => break,
+            got => body.extend_from_slice(&chunk[..got]),
+        }
+        progress(body.len() as u64, length).map_err(|error| error.to_string())?;
+    }
     let got = body.len() as u64;
     match length {
         _ if got > limit => Err(format!("it is larger than {limit} bytes")),
@@ -116,6 +136,7 @@ fn open(url: &str, offset: u64) -> Result<ResponseLazy> {
             request = request.with_header("Range", format!("bytes={offset}-"));
         }
         let answer = request.send_lazy().at("fetch", &at)?;
+        check_answered("fetch", &at, &answer)?;
         match answer.status_code {
             301 | 302 | 303 | 307 | 308 => {
                 let location = header(&answer, "location").unwrap_or_default();
@@ -137,7 +158,9 @@ fn redirected(from: &str, location: &str) -> Option<String> {
     let rest = from.strip_prefix("http://")?;
     let host = &rest[..rest.find(['/', '?']).unwrap_or(rest.len())];
     let path = &rest[host.len()..];
-    let target = if location.contains("://") {
+    // Absolute is what has a scheme before its path; a query may name another URL.
+    let first = location.split(['/', '?', '#']).next().unwrap_or_default();
+    let target = if first.contains(':') {
         location.to_owned()
     } else if location.starts_with("//") {
         format!("http:{location}")
@@ -159,13 +182,15 @@ fn refusal(url: &str, answer: &ResponseLazy) -> Error {
 }
 
 /// The digest in an `.md5` file, as `md5sum` prints it: 32 hex digits first (a `\` before them marks an odd name).
-pub fn md5_file(url: &str) -> Result<String> {
+pub fn md5_file(url: &str, progress: Progress) -> Result<String> {
     let mut answer = open(url, 0)?;
-    if status(&answer) != 200 {
+    if answer.status_code != 200 {
         return Err(refusal(url, &answer));
     }
-    let body = read_up_to(&mut answer, MD5_LIMIT).at("fetch", url)?;
+    let body = read_up_to(&mut answer, MD5_LIMIT, progress).at("fetch", url)?;
     let text = String::from_utf8_lossy(&body);
+    // Windows editors begin a file with a mark.
+    let text = text.trim_start_matches('\u{feff}');
     let first = text.split_whitespace().next().unwrap_or_default();
     let digest = first.trim_start_matches('\\').to_ascii_lowercase();
     if is_md5(&digest) {
@@ -180,9 +205,16 @@ pub fn md5_file(url: &str) -> Result<String> {
 
 /// Fetches a small file to `path`, which must not exist. A body that nothing bounds is fetched twice and must be the
 /// same, for a connection cut in the middle looks like its end.
-pub fn small_file(url: &str, path: &Path) -> Result<()> {
-    let (body, bounded) = small_body(url)?;
-    if !bounded && small_body(url)?.0 != body {
+pub fn small_file(url: &str, path: &Path, progress: Progress) -> Result<()> {
+    let (body, bounded) = small_body(url, progress)?;
+    if !bounded && body.is_empty() {
+        return Err(Error::new(
+            "fetch",
+            url,
+            "it is empty, and nothing says that it should be",
+        ));
+    }
+    if !bounded && small_body(url, progress)?.0 != body {
         return Err(Error::new(
             "fetch",
             url,
@@ -198,13 +230,13 @@ pub fn small_file(url: &str, path: &Path) -> Result<()> {
     file.sync_all().at("sync", path.display())
 }
 
-fn small_body(url: &str) -> Result<(Vec<u8>, bool)> {
+fn small_body(url: &str, progress: Progress) -> Result<(Vec<u8>, bool)> {
     let mut answer = open(url, 0)?;
-    if status(&answer) != 200 {
+    if answer.status_code != 200 {
         return Err(refusal(url, &answer));
     }
     let bounded = content_length(&answer).is_some();
-    let body = read_up_to(&mut answer, CONFIG_LIMIT).at("fetch", url)?;
+    let body = read_up_to(&mut answer, CONFIG_LIMIT, progress).at("fetch", url)?;
     Ok((body, bounded))
 }
 
@@ -220,9 +252,12 @@ pub type Progress<'a> = &'a mut dyn FnMut(u64, Option<u64>) -> Result<()>;
 
 /// Downloads to `part`, going on where an earlier attempt ended, and verifies the digest on the way.
 pub fn tarball(url: &str, md5: &str, part: &Path, progress: Progress) -> Result<Verified> {
-    let mut download = Download::resume(url, part)?;
+    let mut download = Download::resume(url, part, progress)?;
     let inherited = download.have > 0;
     download.complete(md5, progress)?;
+    if download.have == 0 {
+        return Err(Error::new("use", url, "the body is empty"));
+    }
     if !download.matches(md5) && inherited {
         // The beginning came from an earlier attempt, perhaps from another file of that name.
         download.begin_again()?;
@@ -266,7 +301,7 @@ struct Download<'a> {
 
 impl<'a> Download<'a> {
     /// Opens the part and digests what it holds.
-    fn resume(url: &'a str, part: &'a Path) -> Result<Self> {
+    fn resume(url: &'a str, part: &'a Path, progress: Progress) -> Result<Self> {
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -286,6 +321,7 @@ impl<'a> Download<'a> {
             }
             sum.consume(&chunk[..got]);
             have += got as u64;
+            progress(have, None)?;
         }
         Ok(Self {
             url,
@@ -320,22 +356,28 @@ impl<'a> Download<'a> {
     /// Connection after connection until the body is whole.
     fn complete(&mut self, md5: &str, progress: Progress) -> Result<()> {
         let mut barren = 0;
+        let mut without_length = String::new();
         loop {
             let before = self.have;
             let error = match self.connection(progress) {
                 Cut::Complete => return Ok(()),
-                // A body without a length may be whole or cut; the digest knows.
-                Cut::Broken(_) if self.total.is_none() && self.matches(md5) => return Ok(()),
                 Cut::Fatal(error) => return Err(error),
                 Cut::Broken(error) => error,
             };
-            barren = if self.have > before { 0 } else { barren + 1 };
+            if self.total.is_none() && self.have > 0 {
+                // It may be whole or cut: the digest knows, and so does a second body that ends at the same place.
+                let digest = self.digest();
+                if digest == md5 || digest == without_length {
+                    return Ok(());
+                }
+                without_length = digest;
+            }
+            let is_fruitful = self.have >= before + FRUITFUL;
+            barren = if is_fruitful { 0 } else { barren + 1 };
             if barren >= BARREN_TRIES || self.fresh_starts > FRESH_STARTS {
                 return Err(error);
             }
-            if barren > 0 {
-                std::thread::sleep(Duration::from_secs(u64::from(barren)));
-            }
+            std::thread::sleep(RECONNECT_PAUSE * barren.max(1));
         }
     }
 
@@ -356,6 +398,10 @@ impl<'a> Download<'a> {
     fn accept(&mut self, answer: &ResponseLazy) -> std::result::Result<bool, Cut> {
         match answer.status_code {
             200 => {
+                let kind = header(answer, "content-type").unwrap_or_default();
+                if kind.starts_with("text/html") {
+                    return Err(Cut::Fatal(Error::new("use", self.url, IS_HTML)));
+                }
                 if self.have > 0 {
                     self.begin_again().map_err(Cut::Fatal)?;
                 }
@@ -428,11 +474,13 @@ impl<'a> Download<'a> {
             self.check_beginning(bytes)?;
         }
         if self.have + bytes.len() as u64 > self.total.unwrap_or(TARBALL_LIMIT) {
-            return Err(Error::new(
-                "fetch",
-                self.url,
-                "more bytes come than were announced",
-            ));
+            // Nothing of it is worth being kept.
+            self.begin_again()?;
+            let cause = match self.total {
+                Some(total) => format!("more than the announced {total} bytes come"),
+                None => format!("more than {TARBALL_LIMIT} bytes come"),
+            };
+            return Err(Error::new("fetch", self.url, cause));
         }
         self.file
             .write_all(bytes)
@@ -446,7 +494,7 @@ impl<'a> Download<'a> {
     fn check_beginning(&self, bytes: &[u8]) -> Result<()> {
         let text = bytes.trim_ascii_start();
         let cause = if text.first() == Some(&b'<') {
-            "the body is HTML, not a gzip archive; does the store want a login?"
+            IS_HTML
         } else if bytes.starts_with(&[0x1f]) && (bytes.len() == 1 || bytes[1] == 0x8b) {
             return Ok(());
         } else {
@@ -470,7 +518,11 @@ impl<'a> Download<'a> {
 
 /// Fails with the numbers when the filesystem of `path` has less room than this.
 pub fn check_space(path: &Path, needed: u64) -> Result<()> {
-    let folder = path.parent().unwrap_or(path);
+    let folder = if path.is_dir() {
+        path
+    } else {
+        path.parent().unwrap_or(path)
+    };
     match sys::free_bytes(folder) {
         Some(free) if free < needed => {
             let cause = format!("{} MB are needed, {} MB are free", needed >> 20, free >> 20);
@@ -492,6 +544,10 @@ mod tests {
             ("//other/x", Some("http://other/x")),
             ("/x", Some("http://store:80/x")),
             ("x", Some("http://store:80/a/b/x")),
+            (
+                "/x?from=http://y/",
+                Some("http://store:80/x?from=http://y/"),
+            ),
             ("?y", Some("http://store:80/a/b/?y")),
             ("ftp://other/x", None),
             ("file:///etc/passwd", None),

@@ -32,16 +32,22 @@ pub enum Wish {
     TakeOver,
 }
 
-/// The directory of the agent for this user. `moving`: it lived with another user until now.
-pub fn prepare(
-    name: &AgentName,
-    place: &Place,
-    account: &Account,
-    moving: bool,
-    wish: Wish,
-) -> Result<PathBuf> {
+/// For whom ground is prepared.
+pub struct Settler<'a> {
+    pub account: &'a Account,
+    /// The agent lived with another user until now.
+    pub moving: bool,
+    /// Who is trusted besides root: the user who called sudo.
+    pub trusted: Option<u32>,
+}
+
+/// The directory of the agent for this user.
+pub fn prepare(name: &AgentName, place: &Place, settler: &Settler, wish: Wish) -> Result<PathBuf> {
+    let Settler {
+        account, moving, ..
+    } = *settler;
     let public = Path::new(&place.work_dir).join(name.as_str());
-    let Some(parent) = walk(Path::new(&place.work_dir), account, wish)? else {
+    let Some(parent) = walk(Path::new(&place.work_dir), settler, wish)? else {
         if account.uid == 0 && wish != Wish::Find {
             let cause = "another user could swap it, and this agent is to run as root";
             return Err(Error::new("use", public.display(), cause));
@@ -178,7 +184,7 @@ impl Ground<'_> {
 }
 
 /// Walks to workDir as root. None where the way is the user's own. What is missing is made, if so wished, and is root's.
-fn walk(work_dir: &Path, account: &Account, wish: Wish) -> Result<Option<OwnedFd>> {
+fn walk(work_dir: &Path, settler: &Settler, wish: Wish) -> Result<Option<OwnedFd>> {
     let mut ahead: VecDeque<OsString> = parts(work_dir);
     let mut at = sys::open_root().at("open", "/")?;
     let mut links = 0;
@@ -216,7 +222,7 @@ fn walk(work_dir: &Path, account: &Account, wish: Wish) -> Result<Option<OwnedFd
             }
         }
         let stat = sys::stat_of(&at).at("look at", shown())?;
-        if is_at_mercy(&stat, account) {
+        if is_at_mercy(&stat, settler) {
             return Ok(None);
         }
     }
@@ -233,9 +239,11 @@ fn parts(path: &Path) -> VecDeque<OsString> {
         .collect()
 }
 
-/// Whether somebody other than root could rename or replace what is in this directory.
-fn is_at_mercy(stat: &Stat, account: &Account) -> bool {
-    let by_owner = stat.uid != 0;
+/// Whether somebody who is not trusted could rename or replace what is in this directory.
+fn is_at_mercy(stat: &Stat, settler: &Settler) -> bool {
+    let account = settler.account;
+    let is_trusted = stat.uid == 0 || settler.trusted == Some(stat.uid);
+    let by_owner = !is_trusted || stat.uid == account.uid && account.uid != 0;
     let is_member = account.groups.contains(&stat.gid) || stat.gid == account.gid;
     let by_group = stat.mode & 0o020 != 0 && is_member && stat.gid != 0;
     let by_all = stat.mode & 0o002 != 0;
@@ -260,6 +268,12 @@ mod tests {
 
     #[test]
     fn a_directory_is_safe_when_only_root_can_write_it() {
+        let account = account();
+        let settler = |trusted| Settler {
+            account: &account,
+            moving: false,
+            trusted,
+        };
         for (uid, gid, mode, at_mercy) in [
             (0, 0, 0o755, false),
             (0, 0, 0o1777, false),
@@ -271,7 +285,13 @@ mod tests {
             (1002, 1002, 0o755, true),
         ] {
             let stat = Stat { uid, gid, mode };
-            assert_eq!(is_at_mercy(&stat, &account()), at_mercy, "{stat:?}");
+            assert_eq!(is_at_mercy(&stat, &settler(None)), at_mercy, "{stat:?}");
         }
+        let (uid, gid, mode) = (1002, 1002, 0o755);
+        let of_caller = Stat { uid, gid, mode };
+        assert!(!is_at_mercy(&of_caller, &settler(Some(1002))));
+        let uid = 1001;
+        let of_user = Stat { uid, gid, mode };
+        assert!(is_at_mercy(&of_user, &settler(Some(1001))));
     }
 }

@@ -1,16 +1,20 @@
 //! The heartbeat's bytes: what was seen → request, answer → desired agents. Pure; `beat.rs` carries them.
 //! The format is that of the original updater and its stock server, with fields of ours that it ignores.
 
+use std::collections::BTreeSet;
+
 use miniserde::json::{self, Array, Object, Value};
 use miniserde::{Serialize, json::from_str};
 
 use crate::job::{BeatJob, Reported, SeenAgent, VERSION};
 use crate::json::{kind, syntax_error};
 use crate::log::brief;
-use crate::model::{Desired, Refusal, Site, State, WireAgent};
+use crate::model::{Desired, Own, Refusal, Site, State, WireAgent};
 
 /// Words of ours in a heartbeat stay within this; stock servers keep them in a column of a table.
 const TEXT_LIMIT: usize = 200;
+/// More refused entries than these are only counted: log and heartbeat must not grow with a server's mistake.
+const REFUSALS_TOLD: usize = 20;
 
 #[derive(Serialize)]
 struct Request {
@@ -79,13 +83,21 @@ fn real_agent(agent: &Reported, seen: &SeenAgent, now: u64) -> Option<RealAgent>
     if version.is_none() && agent.wire.cmd != "start" {
         return None;
     }
+    // As the server wrote it, unless the agent still lives elsewhere.
+    let (mut run_user, mut work_dir) = (site.place.run_user.clone(), site.place.work_dir.clone());
+    if site.place == seen.here.place {
+        run_user.clone_from(&agent.wire.run_user);
+        if !agent.wire.work_dir.is_empty() {
+            work_dir.clone_from(&agent.wire.work_dir);
+        }
+    }
     Some(RealAgent {
         name: agent.wire.name.clone(),
         status: status(agent, site),
         version: version.unwrap_or_default(),
         timestamp: now,
-        run_user: site.place.run_user.clone(),
-        work_dir: site.place.work_dir.clone(),
+        run_user,
+        work_dir,
         desired_version: agent.wire.version.clone(),
         phase: agent.phase.clone(),
         error: brief(&agent.error, TEXT_LIMIT),
@@ -204,13 +216,14 @@ fn entry(value: &Value) -> Entry {
 }
 
 /// The entries that can be followed, and why the others cannot. Of two with one name the first counts.
-pub fn sort(entries: Vec<Entry>, own_dir: &str) -> (Vec<WireAgent>, Vec<Refusal>) {
+pub fn sort(entries: Vec<Entry>, own: &Own) -> (Vec<WireAgent>, Vec<Refusal>) {
     let mut accepted: Vec<WireAgent> = Vec::new();
-    let mut refused = Vec::new();
+    let mut names = BTreeSet::new();
+    let (mut refused, mut unsaid) = (Vec::new(), 0_u32);
     for entry in entries {
         let checked = entry.and_then(|wire| {
-            let is_second = accepted.iter().any(|first| first.name == wire.name);
-            let cause = match Desired::check(&wire, own_dir) {
+            let is_second = names.contains(&wire.name);
+            let cause = match Desired::check(&wire, own) {
                 Ok(_) if is_second => "it is named twice, the first entry counts".to_owned(),
                 Ok(_) => return Ok(wire),
                 Err(cause) => cause,
@@ -219,9 +232,19 @@ pub fn sort(entries: Vec<Entry>, own_dir: &str) -> (Vec<WireAgent>, Vec<Refusal>
             Err(Refusal { name, cause })
         });
         match checked {
-            Ok(wire) => accepted.push(wire),
-            Err(refusal) => refused.push(refusal),
+            Ok(wire) => {
+                names.insert(wire.name.clone());
+                accepted.push(wire);
+            }
+            Err(refusal) if refused.len() < REFUSALS_TOLD => refused.push(refusal),
+            Err(_) => unsaid += 1,
         }
+    }
+    if unsaid > 0 {
+        refused.push(Refusal {
+            name: String::new(),
+            cause: format!("and {unsaid} more are refused"),
+        });
     }
     (accepted, refused)
 }
@@ -247,6 +270,7 @@ mod tests {
                     name: "demo".into(),
                     version: "1.0.1".into(),
                     cmd: "start".into(),
+                    run_user: "falcon".into(),
                     ..Default::default()
                 },
                 there: None,
@@ -354,7 +378,7 @@ mod tests {
             {"name": "b", "version": "1", "tarball": "http://x", "cmd": "start", "md5": null, "more": {}},
             {"name": "b", "version": "2", "tarball": "http://x", "cmd": "start"}]}"#;
         let entries = answer(200, "", body.as_bytes()).expect("valid");
-        let (accepted, refused) = sort(entries, "/opt");
+        let (accepted, refused) = sort(entries, &Own::default());
         assert_eq!(accepted.len(), 1);
         assert_eq!(accepted[0].version, "1");
         let told: Vec<String> = refused.iter().map(ToString::to_string).collect();
@@ -367,6 +391,14 @@ mod tests {
                 "b: it is named twice, the first entry counts",
             ]
         );
+    }
+
+    #[test]
+    fn a_flood_of_bad_entries_is_counted_and_not_repeated() {
+        let flood = format!("[{}0]", "0,".repeat(999));
+        let (_, refused) = sort(saved(&flood).expect("a list"), &Own::default());
+        assert_eq!(refused.len(), REFUSALS_TOLD + 1);
+        assert!(refused[20].cause.starts_with("and 980 more"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! after a failure at most a download that can be resumed.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use miniserde::json;
@@ -47,7 +47,14 @@ pub fn install(agent: &Agent, release: &Release) -> Result<()> {
     if agent.on_disk().has(&release.build()) {
         return Ok(());
     }
-    let installed = fetch_and_unpack(agent, release);
+    let installed = fetch_and_unpack(agent, release).and_then(|()| {
+        let is_there = agent.on_disk().has(&release.build());
+        // Otherwise it would be fetched again and again.
+        let cause = "it is not seen where it was put; is the filesystem sound?";
+        is_there
+            .then_some(())
+            .ok_or_else(|| Error::new("install", &release.version, cause))
+    });
     sys::alarm(0);
     if installed.is_err() {
         clear_up(agent, release);
@@ -57,37 +64,42 @@ pub fn install(agent: &Agent, release: &Release) -> Result<()> {
 
 fn fetch_and_unpack(agent: &Agent, release: &Release) -> Result<()> {
     let limit = MemoryLimit::set(MEMORY_LIMIT);
-    let mut pulse = Pulse::start()?;
+    let mut pulse = Pulse::start(agent)?;
     let file_name = format!("{}-{}.tar.gz", agent.name(), release.version);
     let url = format!("{}/{ARCH}/{file_name}", release.tarball);
-    let md5 = wanted_md5(release, &file_name)?;
+    let md5 = wanted_md5(release, &file_name, &mut pulse)?;
     let part = agent.paths().staging(&release.version, ".part");
     let fresh = agent.paths().staging(&release.version, ".new");
     disk::remove_tree(&fresh)?;
     let tarball = fetch::tarball(&url, &md5, &part, &mut |have, total| {
         pulse.beat("downloading", Some(have), total)
     });
-    let tarball = tarball.map_err(|error| mixed_fleet_hint(error, release))?;
+    let mut tarball = tarball.map_err(|error| mixed_fleet_hint(error, release))?;
     let receipt = receipt(agent.name(), release, &tarball, url);
     Event::phase("unpacking", None, None)?;
     fs::create_dir(&fresh).at("create", fresh.display())?;
-    unpack::unpack(tarball, &fresh, &mut || pulse.beat("unpacking", None, None))?;
-    configure(release, &fresh)?;
+    unpack::check_space(&mut tarball, &fresh)?;
+    let unpacked = unpack::unpack(tarball, &fresh, &mut || pulse.beat("unpacking", None, None));
+    if unpacked.is_err() {
+        // It is as published, and no good: there is nothing to resume.
+        disk::remove_tree(&part)?;
+    }
+    unpacked?;
+    configure(release, &fresh, &mut pulse)?;
     drop(limit);
     write_receipt(&fresh, &receipt)?;
     publish(agent, release, &fresh)?;
     disk::remove_tree(&part)
 }
 
-/// After a failed install. What was downloaded so far stays to be resumed, unless the disk is full or it was whole and
-/// no good.
+/// After a failed install. What was downloaded so far stays to be resumed, unless the disk is full.
 fn clear_up(agent: &Agent, release: &Release) {
     let fresh = agent.paths().staging(&release.version, ".new");
     let part = agent.paths().staging(&release.version, ".part");
     let free = sys::free_bytes(&agent.paths().agent);
     let is_full = free.is_some_and(|free| free < fetch::SPACE_RESERVE);
     let is_empty = fs::metadata(&part).is_ok_and(|meta| meta.len() == 0);
-    if is_full || is_empty || fresh.exists() {
+    if is_full || is_empty {
         // The error is told; a leftover that resists is litter for the next prune.
         let _ = disk::remove_tree(&part);
     }
@@ -95,7 +107,7 @@ fn clear_up(agent: &Agent, release: &Release) {
 }
 
 /// The digest that the tarball must have: named in the desired state, or in the `.md5` file beside it.
-fn wanted_md5(release: &Release, file_name: &str) -> Result<String> {
+fn wanted_md5(release: &Release, file_name: &str, pulse: &mut Pulse) -> Result<String> {
     if let Some(md5) = release.inline_md5() {
         return Ok(md5);
     }
@@ -105,7 +117,10 @@ fn wanted_md5(release: &Release, file_name: &str) -> Result<String> {
         &release.md5
     };
     let base = base.trim_end_matches('/');
-    fetch::md5_file(&format!("{base}/{ARCH}/{file_name}.md5"))
+    let url = format!("{base}/{ARCH}/{file_name}.md5");
+    fetch::md5_file(&url, &mut |have, total| {
+        pulse.beat("downloading", Some(have), total)
+    })
 }
 
 fn mixed_fleet_hint(error: Error, release: &Release) -> Error {
@@ -119,7 +134,7 @@ fn mixed_fleet_hint(error: Error, release: &Release) -> Error {
 }
 
 /// The remote configuration wins over the archive's, which is taken out of its way.
-fn configure(release: &Release, fresh: &Path) -> Result<()> {
+fn configure(release: &Release, fresh: &Path, pulse: &mut Pulse) -> Result<()> {
     if release.config_remote_url.is_empty() || release.config_file_name.is_empty() {
         return Ok(());
     }
@@ -129,7 +144,9 @@ fn configure(release: &Release, fresh: &Path) -> Result<()> {
         disk::make_dir(parent)?;
     }
     disk::remove_tree(&path)?;
-    fetch::small_file(&release.config_remote_url, &path)?;
+    fetch::small_file(&release.config_remote_url, &path, &mut |have, total| {
+        pulse.beat("configuring", Some(have), total)
+    })?;
     disk::sync_parent(&path)
 }
 
@@ -169,15 +186,19 @@ pub fn write_receipt(dir: &Path, receipt: &Receipt) -> Result<()> {
     disk::write_atomic(&dir.join(".receipt.json"), text.as_bytes())
 }
 
-/// Signs of life, at most one a second, each of which puts off the alarm for orphans.
+/// Signs of life, at most one a second, each of which puts off the alarm for orphans and looks at the free space.
 struct Pulse {
     next: Instant,
+    /// On the filesystem whose reserve must not be used up, whatever a server announced.
+    dir: PathBuf,
 }
 
 impl Pulse {
-    fn start() -> Result<Self> {
-        let next = Instant::now();
-        let mut pulse = Self { next };
+    fn start(agent: &Agent) -> Result<Self> {
+        let mut pulse = Self {
+            next: Instant::now(),
+            dir: agent.paths().ours(),
+        };
         pulse.beat("downloading", None, None)?;
         Ok(pulse)
     }
@@ -189,6 +210,7 @@ impl Pulse {
         }
         self.next = now + SIGN_OF_LIFE;
         sys::alarm(ORPHAN_SECONDS);
+        fetch::check_space(&self.dir, fetch::SPACE_RESERVE)?;
         Event::phase(name, bytes, total)
     }
 }

@@ -6,6 +6,8 @@ use std::io::Write;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::sys;
+
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Level {
     Debug,
@@ -36,6 +38,9 @@ impl Level {
     }
 }
 
+/// A pipe takes so much in one piece (`PIPE_BUF` is 4096), and nobody reads more.
+const LINE_LIMIT: usize = 4000;
+
 static LEAST: AtomicU8 = AtomicU8::new(Level::Info as u8);
 
 pub fn set_level(level: Level) {
@@ -65,14 +70,23 @@ fn line(level: Level, message: fmt::Arguments) {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
-    let text = format!(
-        "{} {} {}\n",
-        timestamp(now),
-        level.name(),
-        printable(&message.to_string())
-    );
-    // A log that cannot be written must not stop the work; there is nobody left to tell.
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    let mut text = printable(&message.to_string());
+    if text.len() > LINE_LIMIT {
+        let ends = (0..=LINE_LIMIT).rev();
+        let end = ends.into_iter().find(|end| text.is_char_boundary(*end));
+        text.truncate(end.unwrap_or(0));
+        text.push('…');
+    }
+    let text = format!("{} {} {text}\n", timestamp(now), level.name());
+    write(&text);
+}
+
+/// Writes a line to stderr, or drops it: a reader that sleeps, or a full disk, must not stop the work.
+pub fn write(line: &str) {
+    if sys::is_writable(libc::STDERR_FILENO) {
+        // There is nobody left to tell.
+        let _ = std::io::stderr().write_all(line.as_bytes());
+    }
 }
 
 /// The text without control characters, so that no printed word can forge a line or move a cursor.

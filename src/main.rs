@@ -68,6 +68,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     sys::close_inherited_on_exec();
+    sys::unblock_signals();
     sys::set_umask();
     let arguments = match arguments() {
         Ok(arguments) => arguments,
@@ -160,6 +161,10 @@ fn run(file: &Path) -> ExitCode {
         Err(error) => return fail(BAD_USAGE, &error.to_string()),
     };
     log::set_level(config.log_level);
+    let signals = match Daemon::catch_signals() {
+        Ok(signals) => signals,
+        Err(error) => return fail(FAILED, &error.to_string()),
+    };
     let lock = match prepare(&source) {
         Ok(Ok(lock)) => lock,
         Ok(Err(holder)) => {
@@ -171,10 +176,11 @@ fn run(file: &Path) -> ExitCode {
         }
         Err(error) => return fail(FAILED, &error.to_string()),
     };
-    match Daemon::new(source, config) {
+    match Daemon::new(source, config, signals) {
         Ok(daemon) => {
             daemon.run();
-            drop(lock);
+            // Held until the process is gone: whoever sees it free may replace the binary.
+            std::mem::forget(lock);
             ExitCode::SUCCESS
         }
         Err(error) => fail(FAILED, &error.to_string()),

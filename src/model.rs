@@ -101,6 +101,13 @@ pub struct Refusal {
     pub cause: String,
 }
 
+/// Whose updater this is: what an empty workDir and an empty runUser stand for.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Own {
+    pub dir: String,
+    pub user: String,
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let name = brief(&self.name, NAME_LIMIT);
@@ -113,11 +120,35 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Where an agent lives: `<work_dir>/<name>`, run as `run_user` (empty: the updater's own user).
+/// Where an agent lives: `<work_dir>/<name>`, run as `run_user` (empty: the updater's own user). Only `Place::of` and
+/// what was saved of it make one, so that equal places are equal.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Place {
     pub work_dir: String,
     pub run_user: String,
+}
+
+impl Place {
+    /// One spelling for one place: another would look like a move.
+    fn of(wire: &WireAgent, own: &Own) -> Self {
+        let parts = wire
+            .work_dir
+            .split('/')
+            .filter(|part| !matches!(*part, "" | "."));
+        let work_dir = match wire.work_dir.as_str() {
+            "" => own.dir.clone(),
+            _ => format!("/{}", parts.collect::<Vec<_>>().join("/")),
+        };
+        let run_user = if wire.run_user == own.user {
+            ""
+        } else {
+            &wire.run_user
+        };
+        Self {
+            work_dir,
+            run_user: run_user.to_owned(),
+        }
+    }
 }
 
 /// What can be fetched and installed.
@@ -182,8 +213,8 @@ pub struct Desired {
 }
 
 impl Desired {
-    /// Checks an entry; `own_dir` stands for an empty workDir. The error names the field and what is wanted.
-    pub fn check(wire: &WireAgent, own_dir: &str) -> Result<Self, String> {
+    /// Checks an entry. The error names the field and what is wanted.
+    pub fn check(wire: &WireAgent, own: &Own) -> Result<Self, String> {
         let refuse = |field: &str, value: &str, wanted: &str| {
             let value: String = printable(value).chars().take(80).collect();
             format!("{field} {value:?} is not {wanted}")
@@ -226,8 +257,8 @@ impl Desired {
             (
                 "configFileName",
                 &wire.config_file_name,
-                is_inner_path(&wire.config_file_name),
-                "a relative path without ..",
+                is_config_path(&wire.config_file_name),
+                "a relative path without .., nor control",
             ),
             (
                 "configRemoteUrl",
@@ -240,22 +271,20 @@ impl Desired {
                 return Err(refuse(field, value, wanted));
             }
         }
-        let work_dir = if wire.work_dir.is_empty() {
-            own_dir
-        } else {
-            &wire.work_dir
-        };
+        let place = Place::of(wire, own);
+        let ours = format!("{}/var/", own.dir);
+        if format!("{}/{name}/", place.work_dir).starts_with(&ours) {
+            let wanted = "a place outside of the updater's own var";
+            return Err(refuse("workDir", &wire.work_dir, wanted));
+        }
         Ok(Self {
             name,
             cmd,
-            place: Place {
-                work_dir: work_dir.to_owned(),
-                run_user: wire.run_user.clone(),
-            },
+            place,
             release: Release {
                 version,
                 tarball: wire.tarball.trim_end_matches('/').to_owned(),
-                md5: wire.md5.clone(),
+                md5: wire.md5.trim().to_owned(),
                 config_file_name: wire.config_file_name.clone(),
                 config_remote_url: wire.config_remote_url.clone(),
             },
@@ -268,6 +297,7 @@ pub fn is_md5(text: &str) -> bool {
 }
 
 fn is_md5_source(text: &str) -> bool {
+    let text = text.trim();
     text.is_empty() || is_md5(text) || is_url(text)
 }
 
@@ -296,6 +326,11 @@ fn is_work_dir(text: &str) -> bool {
             && text.starts_with('/')
             && !text.chars().any(char::is_control)
             && text.split('/').all(|part| part != "..")
+}
+
+/// A file below the version's directory, and not one of those that make it a version.
+fn is_config_path(text: &str) -> bool {
+    !matches!(text, "control" | ".receipt.json") && is_inner_path(text)
 }
 
 fn is_inner_path(text: &str) -> bool {
@@ -443,6 +478,30 @@ pub struct Failure {
 mod tests {
     use super::*;
 
+    fn own() -> Own {
+        Own {
+            dir: "/opt/updater".into(),
+            user: "ops".into(),
+        }
+    }
+
+    #[test]
+    fn one_place_has_one_spelling() {
+        let place = |work_dir: &str, run_user: &str| {
+            let mut wire = demo();
+            wire.work_dir = work_dir.into();
+            wire.run_user = run_user.into();
+            Desired::check(&wire, &own()).expect("valid").place
+        };
+        let plain = place("/a/b", "");
+        assert_eq!(plain.work_dir, "/a/b");
+        for (work_dir, run_user) in [("/a/b/", "ops"), ("//a/./b", ""), ("/a//b/.", "ops")] {
+            assert_eq!(place(work_dir, run_user), plain);
+        }
+        assert_eq!(place("/", "falcon").work_dir, "/");
+        assert_ne!(place("/a/b", "falcon"), plain);
+    }
+
     fn demo() -> WireAgent {
         WireAgent {
             name: "demo".into(),
@@ -455,7 +514,7 @@ mod tests {
 
     #[test]
     fn an_entry_of_the_stock_server_is_accepted() {
-        let desired = Desired::check(&demo(), "/opt/updater").expect("valid");
+        let desired = Desired::check(&demo(), &own()).expect("valid");
         assert_eq!(desired.place.work_dir, "/opt/updater");
         assert_eq!(desired.release.tarball, "http://127.0.0.1:18080/releases");
         assert_eq!(desired.release.inline_md5(), None);
@@ -492,6 +551,10 @@ mod tests {
             ("configFileName", "../cfg.json"),
             ("configFileName", "/etc/passwd"),
             ("configFileName", "a/./b"),
+            ("configFileName", "control"),
+            ("configFileName", ".receipt.json"),
+            ("workDir", "/opt/updater/var"),
+            ("workDir", "/opt//updater/./var/x"),
             ("configRemoteUrl", "file:///etc/passwd"),
         ] {
             let mut wire = demo();
@@ -506,7 +569,7 @@ mod tests {
                 "configFileName" => &mut wire.config_file_name,
                 _ => &mut wire.config_remote_url,
             } = value.to_owned();
-            let error = Desired::check(&wire, "/opt").expect_err(value);
+            let error = Desired::check(&wire, &own()).expect_err(value);
             assert!(error.starts_with(field), "{error}");
             assert!(!error.contains('\n') && error.len() < 300, "{error}");
         }

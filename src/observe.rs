@@ -18,6 +18,8 @@ const VERSION_FILE_LIMIT: u64 = 256;
 const RECEIPT_LIMIT: u64 = 8192;
 /// Words of a status that are kept and reported.
 const STATUS_LIMIT: usize = 200;
+/// A host of hundreds of agents asks them in batches.
+const SCRIPTS_AT_ONCE: usize = 64;
 
 /// `<version>/.receipt.json`: who we fetched it as. Its presence says: unpacked whole, verified, by us.
 #[derive(Serialize, Deserialize)]
@@ -114,7 +116,8 @@ pub fn sites(wanted: &[Target], signals: &Signals) -> Vec<Site> {
         })
         .collect();
     let dirs: Vec<&Path> = asked.iter().map(|(_, dir)| dir.as_path()).collect();
-    let answers = control::statuses(&dirs, signals);
+    let batches = dirs.chunks(SCRIPTS_AT_ONCE);
+    let answers = batches.flat_map(|dirs| control::statuses(dirs, signals));
     for ((index, _), answer) in asked.iter().zip(answers) {
         let (state, status) = match answer {
             Ok(answer) => understand(answer),
@@ -142,7 +145,7 @@ fn understand(mut answer: Answer) -> (State, String) {
         "stoped" | "stopped" => State::Stopped,
         _ => State::Other,
     };
-    if let Ending::Overdue = answer.ending {
+    if let Ending::Overdue | Ending::Killed(_) = answer.ending {
         return (State::Silent, answer.complaint());
     }
     let words = match state {

@@ -45,7 +45,7 @@ fn stops(seen: &Seen, memory: &Memory, now: u64) -> Vec<Task> {
     }
     let sites = seen.there.iter().chain([&seen.here]);
     sites
-        .filter(|site| site.state == State::Started)
+        .filter(|site| matches!(site.state, State::Started | State::Other))
         .filter_map(|site| {
             let version = site.current.as_ref()?.version.clone();
             Some(task(site, Step::Stop(version)))
@@ -100,6 +100,7 @@ fn replace(desired: &Desired, seen: &Seen, memory: &Memory, now: u64) -> Vec<Tas
     let to = desired.release.build();
     let mut steps = Vec::new();
     if !here.has(&to) {
+        steps.extend(keep_up(seen, memory, now));
         steps.push(task(here, Step::Install(desired.release.clone())));
     }
     let home = seen.home();
@@ -127,6 +128,21 @@ fn replace(desired: &Desired, seen: &Seen, memory: &Memory, now: u64) -> Vec<Tas
     let back = Some(back);
     steps.push(task(here, Step::Switch { back, to }));
     steps
+}
+
+/// What ran well and died is not left down for as long as a download takes.
+fn keep_up(seen: &Seen, memory: &Memory, now: u64) -> Option<Task> {
+    let site = seen.home();
+    let proven = memory
+        .proven
+        .as_ref()
+        .filter(|spot| spot.place == site.place)?;
+    let build = site
+        .current
+        .clone()
+        .filter(|_| site.whole && site.is_down())?;
+    let is_proven = proven.build.satisfies(&build);
+    is_proven.then(|| restart(site, build, memory, now).pop())?
 }
 
 fn restart(site: &Site, build: Build, memory: &Memory, now: u64) -> Vec<Task> {
@@ -188,7 +204,7 @@ fn task(site: &Site, step: Step) -> Task {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Place, WireAgent};
+    use crate::model::{Own, Place, WireAgent};
 
     const A: &str = "490ac172dabecc867289079d48e84a66";
     const B: &str = "5f9ab5e81c386cde72c022d1b6d061d9";
@@ -218,7 +234,7 @@ mod tests {
             work_dir: "/new".into(),
             ..Default::default()
         };
-        Desired::check(&wire, "/own").expect("valid")
+        Desired::check(&wire, &Own::default()).expect("valid")
     }
 
     /// A place with these builds on disk, the first of them in force.
@@ -337,6 +353,12 @@ mod tests {
             plan(&desired("2", "", "stop"), &running, &waiting(memory)),
             [""; 0]
         );
+        let unclear = seen(site("/new", State::Other, &[build("1", A)]));
+        let memory = Memory::default();
+        assert_eq!(
+            plan(&desired("2", "", "stop"), &unclear, &memory),
+            ["stop 1"]
+        );
     }
 
     #[test]
@@ -369,6 +391,18 @@ mod tests {
         assert_eq!(plan(&two, &cut, &waiting(memory.clone())), ["switch to 1"]);
         let gone = seen(site("/new", State::Stopped, &[build("2", B)]));
         assert_eq!(plan(&two, &gone, &memory), ["start 2"]);
+    }
+
+    #[test]
+    fn what_ran_well_and_died_is_started_before_its_successor_is_fetched() {
+        let down = seen(site("/new", State::Stopped, &[build("1", A)]));
+        let two = desired("2", "", "start");
+        let mut memory = proven("/new", build("1", A));
+        let all = ["start 1", "install 2", "switch from 1 to 2"];
+        assert_eq!(plan(&two, &down, &memory), all);
+        assert_eq!(plan(&two, &down, &Memory::default()), all[1..]);
+        memory.restart_at = NOW + 1;
+        assert_eq!(plan(&two, &down, &memory), all[1..]);
     }
 
     #[test]

@@ -10,13 +10,20 @@ use miniserde::json;
 use crate::disk;
 use crate::error::Result;
 use crate::log;
-use crate::model::{Build, Cmd, Desired, Failure, Fault, Site, Spot, State, Step, Task, Version};
+use crate::model::{
+    Build, Cmd, Desired, Failure, Fault, Place, Site, Spot, State, Step, Task, Version,
+};
 use crate::schedule;
 
 /// Deaths that are remembered; a crash loop is told by five.
 const DEATHS_KEPT: usize = 5;
 /// No retry lies further ahead; a ledger written under a wrong clock must not silence an agent for years.
 const FURTHEST_RETRY: u64 = 86_400;
+const FURTHEST_RESTART: u64 = 3600;
+/// A ledger of more agents than any host has.
+const LEDGER_LIMIT: u64 = 16 << 20;
+/// Agents that are named no more are remembered, so that they are found again; so many at most.
+const UNNAMED_KEPT: usize = 256;
 
 #[derive(Clone, PartialEq, Eq, Debug, Default, miniserde::Serialize, miniserde::Deserialize)]
 pub struct Ledger {
@@ -28,7 +35,10 @@ pub struct Ledger {
 pub struct Memory {
     /// Digest of the desired entry that the failures belong to; another entry starts afresh.
     pub entry: String,
-    pub failures: u32,
+    /// Faults of host or network in a row.
+    pub host_failures: u32,
+    /// Failures of the version itself.
+    pub version_failures: u32,
     pub retry_at: u64,
     pub error: String,
     pub error_at: u64,
@@ -38,8 +48,12 @@ pub struct Memory {
     pub restarts: u32,
     pub crash_loop: bool,
     pub restart_at: u64,
+    /// Stops in a row after which the agent would not say that it is down.
+    pub stops_in_doubt: u32,
     /// What last ran well, and where: the way back from a bad version and from a move.
     pub proven: Option<Spot>,
+    /// Where it is being moved to: until it ran well there, or is seen down there, it may run there.
+    pub moving_to: Option<Place>,
     /// The version that ran before the proven one; kept on disk for a quick way back.
     pub previous: Option<Version>,
 }
@@ -57,7 +71,8 @@ impl Memory {
     }
 
     fn forget_failures(&mut self) {
-        self.failures = 0;
+        self.host_failures = 0;
+        self.version_failures = 0;
         self.retry_at = 0;
         self.error.clear();
         self.error_at = 0;
@@ -114,10 +129,25 @@ impl Memory {
     }
 
     /// A task went well; `site` is what was seen right after it.
-    pub fn fold_success(&mut self, task: &Task, site: Option<&Site>, now: u64) {
+    pub fn fold_success(&mut self, task: &Task, site: Option<&Site>, now: u64, interval: Duration) {
         match &task.step {
-            Step::Install(_) | Step::Prune(_) => return,
-            Step::Stop(_) | Step::Switch { back: Some(_), .. } => {
+            Step::Install(_) | Step::Prune(_) => {
+                self.host_failures = 0;
+                return;
+            }
+            Step::Stop(_) => {
+                self.forget_deaths();
+                self.forget_failures();
+                if site.is_some_and(|site| site.state == State::Other) {
+                    // Nobody knows whether it is down; it is asked again, ever more rarely.
+                    self.host_failures = self.stops_in_doubt.saturating_add(1);
+                    self.stops_in_doubt = self.host_failures;
+                    self.retry_at = now + schedule::host_retry(interval, self.host_failures);
+                } else {
+                    self.stops_in_doubt = 0;
+                }
+            }
+            Step::Switch { back: Some(_), .. } => {
                 self.forget_deaths();
                 self.forget_failures();
             }
@@ -148,6 +178,8 @@ impl Memory {
             .proven
             .as_ref()
             .is_some_and(|spot| spot.place != task.place && matches!(task.step, Step::Start(_)));
+        let keeps_up = matches!(task.step, Step::Start(_) | Step::Switch { back: None, .. });
+        let keeps_up = keeps_up && !moves;
         if let Step::Start(build)
         | Step::Switch {
             back: None,
@@ -163,11 +195,18 @@ impl Memory {
             }
             return;
         }
-        self.failures = self.failures.saturating_add(1);
         self.retry_at = now
             + match why.fault {
-                Fault::Host => schedule::host_retry(interval, self.failures),
-                Fault::Version => schedule::version_retry(self.failures),
+                // It has to be kept up; what else is wished does not wait for it.
+                Fault::Host if keeps_up => return self.fold_restart(now),
+                Fault::Host => {
+                    self.host_failures = self.host_failures.saturating_add(1);
+                    schedule::host_retry(interval, self.host_failures)
+                }
+                Fault::Version => {
+                    self.version_failures = self.version_failures.saturating_add(1);
+                    schedule::version_retry(self.version_failures)
+                }
             };
     }
 
@@ -205,6 +244,7 @@ impl Memory {
     }
 
     fn prove(&mut self, spot: &Spot) {
+        self.moving_to = None;
         if self.proven.as_ref() == Some(spot) {
             return;
         }
@@ -219,16 +259,30 @@ impl Memory {
     /// Retry times further ahead than any schedule gives come from a clock that was wrong.
     fn clamp(&mut self, now: u64) {
         self.retry_at = self.retry_at.min(now + FURTHEST_RETRY);
-        self.restart_at = self.restart_at.min(now + FURTHEST_RETRY);
+        self.restart_at = self.restart_at.min(now + FURTHEST_RESTART);
+        self.deaths.retain(|at| *at <= now);
+    }
+}
+
+impl Ledger {
+    /// Forgets agents that are named no more, save some of those that run somewhere because of us.
+    pub fn forget_unnamed(&mut self, is_named: impl Fn(&str) -> bool) {
+        let mut unnamed = 0;
+        self.agents.retain(|name, memory| {
+            let stays = is_named(name) || memory.proven.is_some() && unnamed < UNNAMED_KEPT;
+            unnamed += usize::from(stays && !is_named(name));
+            stays
+        });
     }
 }
 
 /// Reads the ledger; a corrupt one is set aside and told, and an empty one takes its place.
 pub fn load(path: &Path, now: u64) -> Ledger {
-    let Ok(bytes) = std::fs::read(path) else {
-        return Ledger::default();
+    let text = match disk::read_small(path, LEDGER_LIMIT) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ledger::default(),
+        read => read,
     };
-    let parsed = String::from_utf8(bytes)
+    let parsed = text
         .ok()
         .and_then(|text| json::from_str::<Ledger>(&text).ok());
     let Some(mut ledger) = parsed else {
@@ -257,7 +311,7 @@ pub fn save(path: &Path, ledger: &Ledger) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Place, WireAgent};
+    use crate::model::{Own, Place, WireAgent};
 
     const INTERVAL: Duration = Duration::from_secs(300);
 
@@ -283,7 +337,14 @@ mod tests {
             cmd: "start".into(),
             ..Default::default()
         };
-        Desired::check(&wire, "/work").expect("valid")
+        Desired::check(
+            &wire,
+            &Own {
+                dir: "/work".into(),
+                ..Default::default()
+            },
+        )
+        .expect("valid")
     }
 
     fn site(version: &str, state: State) -> Site {
@@ -337,6 +398,7 @@ mod tests {
             &task(Step::Start(build("1"))),
             Some(&site("1", State::Started)),
             1,
+            INTERVAL,
         );
         let install = task(Step::Install(desired("2").release));
         memory.fold_failure(&install, &failed(Fault::Host), 5, INTERVAL);
@@ -351,12 +413,12 @@ mod tests {
     fn an_agent_that_dies_is_restarted_at_once_then_ever_later_and_in_a_loop_hourly() {
         let mut memory = Memory::default();
         let start = task(Step::Start(build("1")));
-        memory.fold_success(&start, Some(&site("1", State::Started)), 0);
+        memory.fold_success(&start, Some(&site("1", State::Started)), 0, INTERVAL);
         assert_eq!(memory.restart_at, 0, "the first start is no restart");
         let mut now = 1000;
         let mut waits = Vec::new();
         for _ in 0..6 {
-            memory.fold_success(&start, Some(&site("1", State::Started)), now);
+            memory.fold_success(&start, Some(&site("1", State::Started)), now, INTERVAL);
             waits.push(memory.restart_at - now);
             now = memory.restart_at;
         }
@@ -388,7 +450,7 @@ mod tests {
             back,
             to: build("2"),
         });
-        memory.fold_success(&switch, Some(&site("2", State::Started)), 2);
+        memory.fold_success(&switch, Some(&site("2", State::Started)), 2, INTERVAL);
         assert_eq!(memory.previous, Version::parse("1"));
         assert_eq!(memory.proven.map(|spot| spot.build), Some(build("2")));
     }
@@ -410,6 +472,7 @@ mod tests {
             ..Default::default()
         };
         memory.clamp(1000);
-        assert_eq!(memory.next_try(1000), Some(1000 + FURTHEST_RETRY));
+        assert_eq!(memory.retry_at, 1000 + FURTHEST_RETRY);
+        assert_eq!(memory.next_try(1000), Some(1000 + FURTHEST_RESTART));
     }
 }

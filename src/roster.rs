@@ -1,7 +1,7 @@
 //! The agents of this host: what is desired, what was seen, what is remembered, and from these the next task of each.
 //! Folds what the daemon's children report and keeps it on disk; starts nothing itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,7 +12,9 @@ use crate::error::Result;
 use crate::heartbeat;
 use crate::job::{Reported, SeenAgent};
 use crate::log;
-use crate::model::{AgentName, Cmd, Desired, Failure, Place, Refusal, Release, Task, WireAgent};
+use crate::model::{
+    AgentName, Cmd, Desired, Failure, Own, Place, Refusal, Release, Step, Task, WireAgent,
+};
 use crate::plan::{self, Seen};
 use crate::record::{self, Ledger};
 
@@ -20,7 +22,7 @@ use crate::record::{self, Ledger};
 const SAVED_LIMIT: u64 = 16 << 20;
 
 pub struct Roster {
-    own_dir: String,
+    own: Own,
     desired_file: PathBuf,
     ledger_file: PathBuf,
     agents: Vec<(WireAgent, Desired)>,
@@ -28,15 +30,20 @@ pub struct Roster {
     seen: BTreeMap<AgentName, Seen>,
     ledger: Ledger,
     saved: Ledger,
+    /// The desired state in memory is not yet the one on disk.
+    is_desired_unsaved: bool,
 }
 
 impl Roster {
     /// What the last run, or the original updater, left in the directory.
-    pub fn load(own_dir: &Path, now: u64) -> Self {
+    pub fn load(own_dir: &Path, user: &str, now: u64) -> Self {
         let ledger_file = own_dir.join("var/ledger.json");
         let ledger = record::load(&ledger_file, now);
         let mut roster = Self {
-            own_dir: own_dir.to_string_lossy().into_owned(),
+            own: Own {
+                dir: own_dir.to_string_lossy().into_owned(),
+                user: user.to_owned(),
+            },
             desired_file: own_dir.join("desired_agent.json"),
             ledger_file,
             agents: Vec::new(),
@@ -44,6 +51,7 @@ impl Roster {
             seen: BTreeMap::new(),
             saved: ledger.clone(),
             ledger,
+            is_desired_unsaved: false,
         };
         let saved = roster.load_desired();
         roster.replace_agents(saved);
@@ -68,7 +76,7 @@ impl Roster {
             ));
             return Vec::new();
         };
-        let (accepted, refused) = heartbeat::sort(entries, &self.own_dir);
+        let (accepted, refused) = heartbeat::sort(entries, &self.own);
         for refusal in refused {
             log::warn(format_args!("{file}: {refusal}"));
         }
@@ -79,7 +87,7 @@ impl Roster {
         self.agents = wires
             .into_iter()
             .filter_map(|wire| {
-                let desired = Desired::check(&wire, &self.own_dir).ok()?;
+                let desired = Desired::check(&wire, &self.own).ok()?;
                 Some((wire, desired))
             })
             .collect();
@@ -95,7 +103,7 @@ impl Roster {
 
     /// Takes over a new desired state. An answer that names nobody changes nothing; an entry that is refused leaves the
     /// last good one of that name in force.
-    pub fn accept(&mut self, mut agents: Vec<WireAgent>, refused: Vec<Refusal>) -> Result<()> {
+    pub fn accept(&mut self, mut agents: Vec<WireAgent>, refused: Vec<Refusal>) {
         for refusal in refused
             .iter()
             .filter(|refusal| !self.refused.contains(refusal))
@@ -110,11 +118,13 @@ impl Roster {
         }
         self.refused = refused;
         if agents.is_empty() || agents.iter().eq(self.agents.iter().map(|(wire, _)| wire)) {
-            return Ok(());
+            return;
         }
         self.replace_agents(agents);
-        let wires: Vec<&WireAgent> = self.agents.iter().map(|(wire, _)| wire).collect();
-        disk::write_atomic(&self.desired_file, json::to_string(&wires).as_bytes())
+        self.is_desired_unsaved = true;
+        let named: BTreeSet<&str> = self.agents.iter().map(|(_, d)| d.name.as_str()).collect();
+        self.seen.retain(|name, _| named.contains(name.as_str()));
+        self.ledger.forget_unnamed(|name| named.contains(name));
     }
 
     pub fn names(&self) -> Vec<AgentName> {
@@ -146,16 +156,27 @@ impl Roster {
             there: seen.there,
         };
         memory.fold_observed(&desired, seen.home(), now);
+        let elsewhere = seen
+            .there
+            .as_ref()
+            .filter(|there| Some(&there.place) == memory.moving_to.as_ref());
+        if elsewhere.is_some_and(|there| there.current.is_none() || there.is_down()) {
+            memory.moving_to = None;
+        }
         self.seen.insert(name, seen);
     }
 
     /// Folds the end of a task, and what the agent looked like right after it.
     pub fn finish(&mut self, done: Done, now: u64, interval: Duration) {
+        let is_wanted = self.entry(&done.name) == done.entry;
         let memory = self.ledger.agents.entry(done.name.to_string()).or_default();
         let task = &done.task;
+        let here = done.seen.as_ref().map(|seen| &seen.here);
         match &done.failure {
+            // What failed was an older wish; it says nothing about this one.
+            Some(_) if !is_wanted => {}
             Some(failure) => memory.fold_failure(task, failure, now, interval),
-            None => memory.fold_success(task, done.seen.as_ref().map(|seen| &seen.here), now),
+            None => memory.fold_success(task, here, now, interval),
         }
         let desired_place = self
             .desired(&done.name)
@@ -174,9 +195,11 @@ impl Roster {
                 known.there = seen.there.or(known.there.take());
                 // Once the agent runs well here, nothing is elsewhere any more.
                 let proven = self.ledger.agents.get(seen.name.as_str());
-                let lives_here = proven
-                    .and_then(|memory| memory.proven.as_ref())
-                    .is_some_and(|spot| Some(&spot.place) == desired);
+                let lives_here = proven.is_some_and(|memory| {
+                    let spot = memory.proven.as_ref();
+                    memory.moving_to.is_none()
+                        && spot.is_some_and(|spot| Some(&spot.place) == desired)
+                });
                 if lives_here {
                     known.there = None;
                 }
@@ -193,17 +216,58 @@ impl Roster {
             // The look is older than the wish.
             return None;
         }
+        if self.lacks_a_look(name) {
+            return None;
+        }
         let memory = self.ledger.agents.get(name.as_str())?;
         plan::steps(desired, seen, memory, now).into_iter().next()
+    }
+
+    /// An agent that was seen here, but not yet where else it may run: it could be started twice.
+    pub fn lacks_a_look(&self, name: &AgentName) -> bool {
+        let (Some(seen), Some(desired)) = (self.seen.get(name), self.desired(name)) else {
+            return false;
+        };
+        let there = self.elsewhere(name, &desired.place);
+        there.is_some() && seen.there.as_ref().map(|site| &site.place) != there.as_ref()
+    }
+
+    /// Remembers, before it is begun, that a task moves the agent; a crash on the way must not leave two running.
+    pub fn begin(&mut self, name: &AgentName, task: &Task) {
+        let Some(memory) = self.ledger.agents.get_mut(name.as_str()) else {
+            return;
+        };
+        let proven = memory.proven.as_ref().map(|spot| &spot.place);
+        let is_start = matches!(task.step, Step::Start(_) | Step::Switch { .. });
+        if is_start && proven.is_some_and(|proven| *proven != task.place) {
+            memory.moving_to = Some(task.place.clone());
+        }
+    }
+
+    /// Which wish the agent's failures belong to.
+    pub fn entry(&self, name: &AgentName) -> String {
+        let memory = self.ledger.agents.get(name.as_str());
+        memory.map_or_else(String::new, |memory| memory.entry.clone())
+    }
+
+    /// Whether an agent that should run was found dead.
+    pub fn is_down(&self, name: &AgentName) -> bool {
+        let starts = self.desired(name).is_some_and(|d| d.cmd == Cmd::Start);
+        starts
+            && self
+                .seen
+                .get(name)
+                .is_some_and(|seen| seen.home().is_down())
     }
 
     /// Where else the agent lives, or is to live, than at this place: there it must be looked at and stopped too.
     pub fn elsewhere(&self, name: &AgentName, place: &Place) -> Option<Place> {
         let desired = &self.desired(name)?.place;
         let memory = self.ledger.agents.get(name.as_str())?;
-        let proven = &memory.proven.as_ref()?.place;
-        let other = if place == desired { proven } else { desired };
-        (other != place).then(|| other.clone())
+        let proven = memory.proven.as_ref().map(|spot| &spot.place);
+        let places = [proven, memory.moving_to.as_ref(), Some(desired)];
+        let other = places.into_iter().flatten().find(|other| *other != place);
+        other.cloned()
     }
 
     /// When, in seconds since 1970, a retry is due that no event will bring.
@@ -236,8 +300,14 @@ impl Roster {
         self.refused.iter().map(ToString::to_string).collect()
     }
 
-    /// Writes the ledger if it changed.
+    /// Writes what changed, again and again until it is on disk: after a restart an older wish would bring an older
+    /// version back.
     pub fn save(&mut self) -> Result<()> {
+        if self.is_desired_unsaved {
+            let wires: Vec<&WireAgent> = self.agents.iter().map(|(wire, _)| wire).collect();
+            disk::write_atomic(&self.desired_file, json::to_string(&wires).as_bytes())?;
+            self.is_desired_unsaved = false;
+        }
         if self.saved == self.ledger {
             return Ok(());
         }
@@ -250,6 +320,8 @@ impl Roster {
 /// The end of one task.
 pub struct Done {
     pub name: AgentName,
+    /// The wish that it was begun for, as `Roster::entry` tells it.
+    pub entry: String,
     pub task: Task,
     pub failure: Option<Failure>,
     pub seen: Option<SeenAgent>,

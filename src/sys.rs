@@ -144,6 +144,27 @@ fn act_on(signal: i32, handler: libc::sighandler_t) {
     }
 }
 
+/// Whoever started us may have blocked signals; TERM must reach us, and agents inherit none of it.
+pub fn unblock_signals() {
+    // SAFETY: sigemptyset fills the set it is given, and sigprocmask reads it.
+    unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
+/// Whether a write would not wait, as to a pipe that nobody reads any more.
+pub fn is_writable(fd: RawFd) -> bool {
+    let mut polled = libc::pollfd {
+        fd,
+        events: libc::POLLOUT,
+        revents: 0,
+    };
+    // SAFETY: one live struct, and the call does not wait.
+    unsafe { libc::poll(&raw mut polled, 1, 0) != 0 }
+}
+
 pub fn set_nonblocking(fd: RawFd) -> io::Result<()> {
     set_flag(fd, libc::O_NONBLOCK)
 }

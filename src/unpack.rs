@@ -25,17 +25,15 @@ const RATIO_LIMIT: u64 = 200;
 const RATIO_FLOOR: u64 = 1 << 20;
 const TOO_LARGE: &str = "it unpacks to more than 200 times its size or 4 GiB";
 const NAME_LIMIT: usize = 1024;
+const DEPTH_LIMIT: usize = 64;
 const CHUNK: usize = 64 << 10;
+const SYNC_EVERY: usize = 64 << 20;
 
 /// Called now and then, so that whoever waits knows that we are alive.
 pub type Progress<'a> = &'a mut dyn FnMut() -> Result<()>;
 
 /// Unpacks into `root`, which must be empty and ours alone.
-pub fn unpack(mut tarball: Verified, root: &Path, progress: Progress) -> Result<()> {
-    fetch::check_space(
-        root,
-        last_member_size(&mut tarball.file) + fetch::SPACE_RESERVE,
-    )?;
+pub fn unpack(tarball: Verified, root: &Path, progress: Progress) -> Result<()> {
     let limit = UNPACKED_LIMIT.min((tarball.size * RATIO_LIMIT).max(RATIO_FLOOR));
     let source = Inlined(BufReader::with_capacity(CHUNK, tarball.file));
     let gzip = MultiDecoder::new(source).at("unpack", "the tarball")?;
@@ -47,11 +45,12 @@ pub fn unpack(mut tarball: Verified, root: &Path, progress: Progress) -> Result<
     let mut unpacker = Unpacker {
         root,
         left: limit,
+        entries_left: ENTRY_LIMIT,
         progress,
     };
     unpacker.entries(&mut archive)?;
     // To the very end: only there is the checksum of gzip, and tar stops before it.
-    io::copy(&mut archive.into_inner(), &mut io::sink()).at("unpack", "the end of the tarball")?;
+    unpacker.drain(archive.into_inner())?;
     if disk::is_program(&root.join("control")) {
         return unpacker.sync_dirs();
     }
@@ -61,7 +60,13 @@ pub fn unpack(mut tarball: Verified, root: &Path, progress: Progress) -> Result<
     ))
 }
 
-/// What the last gzip member says its size is (RFC 1952: the last four bytes, modulo 2³²); an estimate.
+/// Room for what the tarball unpacks to, as far as its last gzip member knows (RFC 1952: the last four bytes, modulo
+/// 2³²); what it hides is met by the limits while unpacking.
+pub fn check_space(tarball: &mut Verified, root: &Path) -> Result<()> {
+    let needed = last_member_size(&mut tarball.file) + fetch::SPACE_RESERVE;
+    fetch::check_space(root, needed)
+}
+
 fn last_member_size(file: &mut File) -> u64 {
     let mut size = [0; 4];
     let read = file
@@ -115,17 +120,17 @@ struct Unpacker<'a> {
     root: &'a Path,
     /// Bytes that files may still take; a sparse file's holes are in no stream, so `Bounded` does not see them.
     left: u64,
+    /// Files, directories and links that may still be made, also those that no entry names.
+    entries_left: u32,
     progress: Progress<'a>,
 }
 
 impl Unpacker<'_> {
     fn entries<R: Read>(&mut self, archive: &mut Archive<R>) -> Result<()> {
         let entries = archive.entries().at("unpack", "the tarball")?;
-        for (count, entry) in (1..).zip(entries) {
+        for entry in entries {
             let mut entry = entry.at("unpack", "the tarball")?;
-            if count > ENTRY_LIMIT {
-                return Err(refuse("the tarball", "more than 65,536 entries"));
-            }
+            self.count().map_err(|cause| refuse("the tarball", cause))?;
             let left = self.left.checked_sub(entry.size());
             self.left = left.ok_or_else(|| refuse("the tarball", TOO_LARGE))?;
             self.entry(&mut entry)?;
@@ -134,13 +139,41 @@ impl Unpacker<'_> {
         Ok(())
     }
 
+    fn count(&mut self) -> std::result::Result<(), &'static str> {
+        let left = self.entries_left.checked_sub(1);
+        self.entries_left = left.ok_or("more than 65,536 files, directories and links")?;
+        Ok(())
+    }
+
+    fn drain(&mut self, mut rest: impl Read) -> Result<()> {
+        let mut chunk = vec![0; CHUNK];
+        while rest
+            .read(&mut chunk)
+            .at("unpack", "the end of the tarball")?
+            > 0
+        {
+            (self.progress)()?;
+        }
+        Ok(())
+    }
+
     fn entry<R: Read>(&mut self, entry: &mut Entry<R>) -> Result<()> {
-        let kind = entry.header().entry_type();
+        let mut kind = entry.header().entry_type();
         if kind == EntryType::XGlobalHeader {
             return Ok(());
         }
         let raw = entry.path_bytes().into_owned();
         let name = String::from_utf8_lossy(&raw).into_owned();
+        if is_pax_sparse(entry).at("unpack", format!("{name:?}"))? {
+            return Err(refuse(
+                &name,
+                "it is a sparse file in PAX form; pack without --sparse",
+            ));
+        }
+        if kind == EntryType::Regular && raw.ends_with(b"/") {
+            // How a directory was written before there was a type for it.
+            kind = EntryType::Directory;
+        }
         let Some(path) = inner_path(&raw).map_err(|cause| refuse(&name, cause))? else {
             // "./": the root itself, which is there.
             return Ok(());
@@ -162,7 +195,10 @@ impl Unpacker<'_> {
     }
 
     /// Where an entry goes: its parents made, none of them a link.
-    fn target(&self, path: &Path) -> std::result::Result<PathBuf, String> {
+    fn target(&mut self, path: &Path) -> std::result::Result<PathBuf, String> {
+        if path.components().count() > DEPTH_LIMIT {
+            return Err("it lies more than 64 directories deep".into());
+        }
         let mut at = self.root.to_owned();
         let mut parts = path.components();
         let last = parts.next_back();
@@ -171,7 +207,10 @@ impl Unpacker<'_> {
             match fs::symlink_metadata(&at) {
                 Ok(meta) if meta.is_dir() => {}
                 Ok(_) => return Err("a part of its path is no directory".into()),
-                Err(_) => fs::create_dir(&at).map_err(|error| readable(&error))?,
+                Err(_) => {
+                    self.count()?;
+                    fs::create_dir(&at).map_err(|error| readable(&error))?;
+                }
             }
         }
         at.extend(last);
@@ -185,7 +224,7 @@ impl Unpacker<'_> {
             .mode(0o600)
             .open(target)?;
         let mut chunk = vec![0; CHUNK];
-        let mut written = 0;
+        let (mut written, mut unsynced) = (0, 0);
         loop {
             let got = entry.read(&mut chunk)?;
             if got == 0 {
@@ -193,6 +232,12 @@ impl Unpacker<'_> {
             }
             file.write_all(&chunk[..got])?;
             written += got as u64;
+            unsynced += got;
+            if unsynced >= SYNC_EVERY {
+                // In portions, so that a slow disk is not taken for a dead one.
+                file.sync_data()?;
+                unsynced = 0;
+            }
             (self.progress)().map_err(|error| io::Error::other(error.to_string()))?;
         }
         if written != entry.size() {
@@ -203,7 +248,7 @@ impl Unpacker<'_> {
     }
 
     /// A second name for a file that was unpacked before.
-    fn hard_link<R: Read>(&self, entry: &Entry<R>, target: &Path) -> io::Result<()> {
+    fn hard_link<R: Read>(&mut self, entry: &Entry<R>, target: &Path) -> io::Result<()> {
         let raw = entry.link_name_bytes().unwrap_or_default();
         let path = inner_path(&raw).map_err(io::Error::other)?;
         let path = path.ok_or_else(|| io::Error::other("it links to nothing"))?;
@@ -229,6 +274,18 @@ impl Unpacker<'_> {
         }
         Ok(())
     }
+}
+
+/// The forms 0.0, 0.1 and 1.0 of GNU tar; read as plain files they are something else.
+fn is_pax_sparse<R: Read>(entry: &mut Entry<R>) -> io::Result<bool> {
+    let Some(extensions) = entry.pax_extensions()? else {
+        return Ok(false);
+    };
+    let mut is_sparse = false;
+    for extension in extensions {
+        is_sparse |= extension?.key_bytes().starts_with(b"GNU.sparse.");
+    }
+    Ok(is_sparse)
 }
 
 /// A directory may be named again, or after what is in it; it stays open to its owner.

@@ -19,6 +19,13 @@ const SYSTEM_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 /// What an agent of another user finds in PATH: sudo's usual secure path.
 const AGENT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// The user who called sudo, as sudo tells it: who may become root by its rule is trusted like root. None where we did
+/// not come through sudo.
+pub fn caller_of_sudo(by_sudo: bool) -> Option<u32> {
+    let uid = std::env::var("SUDO_UID").ok().filter(|_| by_sudo)?;
+    uid.parse().ok()
+}
+
 /// A user of this host. The name was checked where it came in.
 #[derive(Debug)]
 pub struct Account {
