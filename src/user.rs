@@ -39,19 +39,20 @@ pub struct Account {
 impl Account {
     /// None when nobody of that name exists.
     pub fn find(name: &str) -> Result<Option<Self>> {
-        let Some(uid) = number(name, "-u")? else {
+        let uid = tool("id", &["-u", name])?;
+        let Some(uid) = uid.and_then(|uid| uid.trim().parse().ok()) else {
             return Ok(None);
         };
-        let gid = number(name, "-g")?;
         let groups = tool("id", &["-G", name])?.unwrap_or_default();
+        let groups = groups.split_whitespace().map_while(|gid| gid.parse().ok());
+        let groups: Vec<u32> = groups.collect();
+        // The user's own group comes first (POSIX, id -G).
+        let gid = groups.first().copied();
         Ok(Some(Self {
             name: name.to_owned(),
             uid,
             gid: gid.ok_or_else(|| Error::new("look up", name, "id knows no group of it"))?,
-            groups: groups
-                .split_whitespace()
-                .filter_map(|group| group.parse().ok())
-                .collect(),
+            groups,
             home: home(name),
         }))
     }
@@ -85,11 +86,6 @@ fn create(name: &str) -> Result<()> {
 fn create(name: &str) -> Result<()> {
     let cause = "users are not created on macOS; make it in System Settings or with sysadminctl";
     Err(Error::new("create the user", name, cause))
-}
-
-fn number(name: &str, what: &str) -> Result<Option<u32>> {
-    let text = tool("id", &[what, name])?;
-    Ok(text.and_then(|text| text.trim().parse().ok()))
 }
 
 /// The home directory; `/` where nobody knows one, as for a daemon's user.
