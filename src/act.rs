@@ -39,6 +39,16 @@ pub fn run(job: &ActJob) -> Result<()> {
     }
 }
 
+/// Says that from here on this child must be let finish.
+fn critical(phase: &str) -> Result<()> {
+    let event = Event {
+        what: What::Critical,
+        phase: Some(phase.to_owned()),
+        ..Event::default()
+    };
+    event.send()
+}
+
 /// Becomes the user that the agent runs as, once its directory is prepared, and tells where that is.
 fn stand(job: &ActJob) -> Result<Option<Paths>> {
     let Some(user) = &job.role.run_as else {
@@ -52,12 +62,13 @@ fn stand(job: &ActJob) -> Result<Option<Paths>> {
         Some(Step::Install(_) | Step::Start(_) | Step::Switch { .. }) => Wish::Make,
         Some(Step::Stop(_) | Step::Prune(_)) | None => Wish::Find,
     };
-    let account = match wish {
-        Wish::Find => Account::find(user)?,
-        Wish::Make | Wish::TakeOver => Some(Account::find_or_create(user)?),
-    };
-    let Some(account) = account else {
-        return Ok(None);
+    let account = match (Account::find(user)?, wish) {
+        (Some(account), _) => account,
+        (None, Wish::Find) => return Ok(None),
+        (None, Wish::Make | Wish::TakeOver) => {
+            ground::check_nobodys(&job.name, &job.place)?;
+            Account::create(user)?
+        }
     };
     let settler = Settler {
         account: &account,
@@ -75,6 +86,14 @@ fn done(job: &ActJob, failure: Option<Failure>, here: Site, there: Option<Site>)
         here,
         there,
     };
+    let failure = failure.map(|mut failure| {
+        if let Some(user) = &job.role.run_as
+            && !failure.error.contains(user)
+        {
+            failure.error = format!("{} (as {user})", failure.error);
+        }
+        failure
+    });
     let event = Event {
         what: What::Done,
         fault: failure.as_ref().map(|failure| failure.fault),
@@ -168,7 +187,13 @@ impl<'a> Act<'a> {
         if site.is_in_force(build) && site.state == State::Started {
             return Ok(());
         }
-        Event::phase("starting", None, None).map_err(host)?;
+        if self.job.role.moving {
+            // Stopped as one user, it must be started as the other, whoever stops the updater now.
+            self.signals.shield_from_term();
+            let _ = critical("starting");
+        } else {
+            Event::phase("starting", None, None).map_err(host)?;
+        }
         if !site.is_in_force(build) {
             // What runs meanwhile was started by somebody else; two must never run.
             self.here.halt().map_err(host)?;
@@ -193,12 +218,7 @@ impl<'a> Act<'a> {
     /// From the stop of one version to the other one's five good seconds nothing may end this process but KILL.
     fn switch(&self, back: Option<&Spot>, to: &Build) -> Outcome {
         self.signals.shield_from_term();
-        let critical = Event {
-            what: What::Critical,
-            phase: Some("switching".to_owned()),
-            ..Event::default()
-        };
-        critical.send().map_err(host)?;
+        critical("switching").map_err(host)?;
         let before = self.here.on_disk();
         if let Some(there) = &self.there {
             there.halt().map_err(host)?;

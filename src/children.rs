@@ -75,12 +75,13 @@ impl OwnProgram {
             .into_iter()
             .flatten()
         {
-            let mode = std::fs::metadata(path)
-                .at("look at", path.display())?
-                .mode();
-            if mode & 0o022 != 0 {
-                let cause = "others than its owner can write it; chmod go-w it";
-                return Err(Error::new("run through sudo", path.display(), cause));
+            let meta = std::fs::metadata(path).at("look at", path.display())?;
+            let refuse = |cause: &str| Err(Error::new("run through sudo", path.display(), cause));
+            if meta.mode() & 0o022 != 0 {
+                return refuse("others than its owner can write it; chmod go-w it");
+            }
+            if ![0, sys::effective_uid()].contains(&meta.uid()) {
+                return refuse("it belongs to another user; chown it to root");
             }
         }
         Ok(())
@@ -219,7 +220,10 @@ impl Child {
             (None, None) => format!("ended with code {}", status.code().unwrap_or(-1)),
         };
         if self.by_sudo && self.words.starts_with("sudo: ") {
-            why.clone_from(&self.words);
+            why = format!(
+                "{}; see \"Users\" in the README for the sudoers line",
+                self.words
+            );
         } else if !self.words.is_empty() && self.overdue.is_none() {
             why = format!("{why}: {}", self.words);
         }
@@ -233,7 +237,7 @@ impl Child {
             self.kill_at = Some(Instant::now() + KILL_AFTER);
             sys::signal_group(self.process.id(), libc::SIGTERM);
             if self.by_sudo {
-                // The signal did not reach it: it is another user's. It lives by this pipe.
+                // Where the signal does not reach it, for it is another user's: it lives by this pipe.
                 self.pipe = None;
             }
         }

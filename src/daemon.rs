@@ -383,16 +383,12 @@ impl Daemon {
     }
 
     fn start_act(&mut self, name: AgentName, task: Task) {
-        if self
-            .said
-            .is_news(&format!("{name} step"), &task.step.to_string())
-        {
-            match task.place.run_user.as_str() {
-                user if !user.is_empty() && user != self.run_user => {
-                    log::info(format_args!("{name}: {} as {user}", task.step));
-                }
-                _ => log::info(format_args!("{name}: {}", task.step)),
-            }
+        let step = match task.place.run_user.as_str() {
+            "" => task.step.to_string(),
+            user => format!("{} as {user}", task.step),
+        };
+        if self.said.is_news(&format!("{name} step"), &step) {
+            log::info(format_args!("{name}: {step}"));
         }
         self.roster.begin(&name, &task);
         self.save();

@@ -132,9 +132,15 @@ pub fn remove_tree(path: &Path) -> Result<()> {
 /// Reads a small file; one beyond the limit is an error, not a surprise in memory.
 pub fn read_small(path: &Path, limit: u64) -> io::Result<String> {
     let mut text = String::new();
-    File::open(path)?
-        .take(limit + 1)
-        .read_to_string(&mut text)?;
+    // A fifo in its place must not make us wait.
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no plain file"));
+    }
+    file.take(limit + 1).read_to_string(&mut text)?;
     if text.len() as u64 > limit {
         return Err(io::Error::other(format!("it is larger than {limit} bytes")));
     }

@@ -100,6 +100,23 @@ pub fn prepare(name: &AgentName, place: &Place, settler: &Settler, wish: Wish) -
     Ok(ground.work_dir.join(aside))
 }
 
+/// A directory of the agent that is neither missing nor root's belongs to a user whom nobody knows just now: the
+/// directory server is down, and a local user of that name would be another one.
+pub fn check_nobodys(name: &AgentName, place: &Place) -> Result<()> {
+    let dir = Path::new(&place.work_dir).join(name.as_str());
+    match std::fs::symlink_metadata(&dir) {
+        Ok(meta) if meta.uid() != 0 => {
+            let cause = format!(
+                "id does not know it, yet {} belongs to uid {}",
+                dir.display(),
+                meta.uid()
+            );
+            Err(Error::new("create the user", &place.run_user, cause))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn not_its_own(dir: &Path, uid: u32, account: &Account) -> Error {
     let user = &account.name;
     let cause = format!("it belongs to uid {uid}, not to {user}; name another workDir for {user}");
@@ -187,11 +204,13 @@ impl Ground<'_> {
 fn walk(work_dir: &Path, settler: &Settler, wish: Wish) -> Result<Option<OwnedFd>> {
     let mut ahead: VecDeque<OsString> = parts(work_dir);
     let mut at = sys::open_root().at("open", "/")?;
+    let mut way = PathBuf::from("/");
     let mut links = 0;
     while let Some(part) = ahead.pop_front() {
-        let shown = || format!("{} on the way to {}", part.display(), work_dir.display());
+        let next = way.join(&part);
+        let shown = || next.display();
         match sys::open_dir_at(&at, &part) {
-            Ok(dir) => at = dir,
+            Ok(dir) => (at, way) = (dir, next.clone()),
             Err(error) if error.kind() == io::ErrorKind::NotFound && wish != Wish::Find => {
                 sys::make_dir_at(&at, &part).at("create", shown())?;
                 sys::sync(&at).at("sync", shown())?;
@@ -214,6 +233,7 @@ fn walk(work_dir: &Path, settler: &Settler, wish: Wish) -> Result<Option<OwnedFd
                 let target = PathBuf::from(OsString::from_vec(target));
                 if target.is_absolute() {
                     at = sys::open_root().at("open", "/")?;
+                    way = PathBuf::from("/");
                 }
                 for part in parts(&target).into_iter().rev() {
                     ahead.push_front(part);

@@ -57,11 +57,8 @@ impl Account {
         }))
     }
 
-    /// The user, made if missing.
-    pub fn find_or_create(name: &str) -> Result<Self> {
-        if let Some(account) = Self::find(name)? {
-            return Ok(account);
-        }
+    /// Makes a user that is missing.
+    pub fn create(name: &str) -> Result<Self> {
         create(name)?;
         Self::find(name)?.ok_or_else(|| Error::new("look up", name, "id does not know it"))
     }
@@ -70,15 +67,15 @@ impl Account {
 #[cfg(not(target_os = "macos"))]
 fn create(name: &str) -> Result<()> {
     // Debian, Red Hat, SUSE; and BusyBox, which has no useradd.
-    let made = match tool("useradd", &["-m", name]) {
-        Err(_) => tool("adduser", &["-D", name]),
+    let made = match run("useradd", &["-m", name], true) {
+        Err(_) => run("adduser", &["-D", name], true),
         made => made,
     };
     match made? {
-        Some(_) => Ok(()),
+        (true, _) => Ok(()),
         // Another agent's child may have made the same user a moment ago.
-        None if Account::find(name)?.is_some() => Ok(()),
-        None => Err(Error::new("create the user", name, "useradd failed")),
+        (false, _) if Account::find(name)?.is_some() => Ok(()),
+        (false, words) => Err(Error::new("create the user", name, words.trim())),
     }
 }
 
@@ -137,17 +134,32 @@ fn name_in(passwd: &str, uid: &str) -> Option<String> {
 
 /// What one of the system's tools prints; none when it exits with an error.
 fn tool(program: &str, arguments: &[&str]) -> Result<Option<String>> {
+    let (succeeded, text) = run(program, arguments, false)?;
+    Ok(succeeded.then_some(text))
+}
+
+/// Whether the tool succeeded, and what it printed, on stderr too if so wanted.
+fn run(program: &str, arguments: &[&str], with_errors: bool) -> Result<(bool, String)> {
     let mut output = sys::nameless_file().at("create", "a file for the output of a tool")?;
     let stdout = output
         .try_clone()
         .at("share", "the file for the output of a tool")?;
+    let stderr = if with_errors {
+        Stdio::from(
+            stdout
+                .try_clone()
+                .at("share", "the file for the output of a tool")?,
+        )
+    } else {
+        Stdio::null()
+    };
     let mut child = Command::new(program)
         .args(arguments)
         .env("PATH", SYSTEM_PATH)
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
         .stdout(stdout)
-        .stderr(Stdio::null())
+        .stderr(stderr)
         .spawn()
         .at("run", program)?;
     let give_up = Instant::now() + TOOL_DEADLINE;
@@ -173,7 +185,7 @@ fn tool(program: &str, arguments: &[&str]) -> Result<Option<String>> {
         .rewind()
         .and_then(|()| output.take(65_536).read_to_string(&mut text))
         .at("read the output of", program)?;
-    Ok(status.success().then_some(text))
+    Ok((status.success(), text))
 }
 
 /// Root becomes this user for good: groups, then gid, then uid, each checked, and the way back tried. After this the
