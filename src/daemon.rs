@@ -12,7 +12,7 @@ use crate::config::{Config, Source};
 use crate::error::{At, Result};
 use crate::job::{ActJob, BeatJob, Event, Role, SeenAgent, VERSION, What};
 use crate::log;
-use crate::model::{AgentName, Cmd, Desired, Failure, Fault, Step, Task};
+use crate::model::{AgentName, Cmd, Desired, Failure, Fault, Place, Step, Task};
 use crate::roster::{Done, Roster};
 use crate::schedule;
 use crate::sys::{self, Signals};
@@ -277,6 +277,7 @@ impl Daemon {
                 .acted
                 .get(&seen.name)
                 .is_none_or(|at| *at < beat.child.started);
+            self.tell_blindness(&seen);
             // An install touches nothing that runs, so a look beside it counts.
             let act = self.acts.get(&seen.name).map(|act| &act.task.step);
             if is_fresh && matches!(act, None | Some(Step::Install(_))) {
@@ -296,6 +297,24 @@ impl Daemon {
                 self.beat_failed(&error, event.retry_after);
             }
             What::Phase | What::Critical | What::Observed | What::Done => {}
+        }
+    }
+
+    /// An agent that may run where nobody can look is left alone until somebody can; the log says why nothing happens.
+    fn tell_blindness(&mut self, seen: &SeenAgent) {
+        let subject = format!("{} sight", seen.name);
+        match seen.there.as_ref().filter(|there| there.is_unseen()) {
+            Some(there) if self.said.is_news(&subject, &there.status) => {
+                let Place { work_dir, run_user } = &there.place;
+                log::warn(format_args!(
+                    "{}: cannot look at it in {work_dir} as {run_user}, so it is not moved: {}",
+                    seen.name, there.status
+                ));
+            }
+            Some(_) => {}
+            None => {
+                self.said.forget(&subject);
+            }
         }
     }
 

@@ -401,6 +401,11 @@ impl Site {
         self.whole && self.current.as_ref().is_some_and(|b| b.satisfies(wanted))
     }
 
+    /// Nobody could even look.
+    pub fn is_unseen(&self) -> bool {
+        self.state == State::Silent && self.current.is_none()
+    }
+
     pub fn is_down(&self) -> bool {
         match self.state {
             State::Stopped | State::Other => true,

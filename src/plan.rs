@@ -21,12 +21,19 @@ impl Seen {
             _ => &self.here,
         }
     }
+
+    /// Nobody could look where else the agent may run: what is started here could be its second instance.
+    pub fn is_out_of_sight(&self) -> bool {
+        let there = self.there.as_ref();
+        there.is_some_and(Site::is_unseen)
+    }
 }
 
 /// The steps that lead from what is seen to what is desired; empty when all is well or it is time to wait.
 pub fn steps(desired: &Desired, seen: &Seen, memory: &Memory, now: u64) -> Vec<Task> {
     match desired.cmd {
         Cmd::Stop => stops(seen, memory, now),
+        Cmd::Start if seen.is_out_of_sight() => Vec::new(),
         Cmd::Start if is_home(desired, seen) => keep_running(desired, seen, memory, now),
         Cmd::Start if memory.is_waiting(now) => stay(seen, memory, now),
         Cmd::Start => replace(desired, seen, memory, now),
@@ -432,6 +439,20 @@ mod tests {
         assert_eq!(plan(&moved, &look, &memory), ["switch from 1 to 1"]);
         look.there = Some(site("/old", State::Stopped, &[build("1", A)]));
         assert_eq!(plan(&moved, &look, &waiting(memory)), ["start 1 in /old"]);
+    }
+
+    #[test]
+    fn nothing_is_begun_while_the_place_it_may_run_at_is_out_of_sight() {
+        let mut there = Site::empty(place("/old"));
+        there.state = State::Silent;
+        let mut look = Seen {
+            here: Site::empty(place("/new")),
+            there: Some(there),
+        };
+        let memory = proven("/old", build("1", A));
+        assert_eq!(plan(&desired("1", "", "start"), &look, &memory), [""; 0]);
+        look.here = site("/new", State::Stopped, &[build("1", A)]);
+        assert_eq!(plan(&desired("1", "", "start"), &look, &memory), [""; 0]);
     }
 
     #[test]
