@@ -42,6 +42,9 @@ pub struct Host {
     pub meta: Meta,
     config: BTreeMap<String, String>,
     env: Vec<(String, String)>,
+    /// What the daemon runs from, and as whom when not as who runs the tests.
+    pub program: PathBuf,
+    pub ids: Option<(u32, u32)>,
     daemon: Option<Child>,
 }
 
@@ -65,6 +68,8 @@ impl Host {
             meta,
             config: BTreeMap::new(),
             env: Vec::new(),
+            program: binary(),
+            ids: None,
             daemon: None,
         };
         host.set("hostname", &quote("sandbox"));
@@ -119,7 +124,10 @@ impl Host {
 
     /// The binary with `-c cfg.json`, not yet run. It leads a process group of its own.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(&self.program);
+        if let Some((uid, gid)) = self.ids {
+            command.uid(uid).gid(gid);
+        }
         command
             .arg("-c")
             .arg(self.config_file())
@@ -146,6 +154,10 @@ impl Host {
 
     /// Starts the daemon by a command of the test's own, its output to the sandbox's log.
     pub fn start_as(&mut self, mut command: Command) {
+        self.start_as_is(&mut command);
+    }
+
+    pub fn start_as_is(&mut self, command: &mut Command) {
         assert!(self.daemon.is_none(), "the daemon runs already");
         let log = fs::File::options()
             .create(true)

@@ -8,11 +8,13 @@
 
 pub mod agent;
 pub mod archive;
+pub mod canary;
 pub mod fault;
 pub mod host;
 pub mod json;
 pub mod meta;
 pub mod procs;
+pub mod users;
 pub mod watch;
 pub mod wire;
 
