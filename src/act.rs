@@ -52,7 +52,9 @@ fn critical(phase: &str) -> Result<()> {
 /// Becomes the user that the agent runs as, once its directory is prepared, and tells where that is.
 fn stand(job: &ActJob) -> Result<Option<Paths>> {
     let Some(user) = &job.role.run_as else {
-        return Ok(Some(Paths::new(&job.name, &job.place)));
+        let paths = Paths::new(&job.name, &job.place);
+        ground::check_own(&paths.agent)?;
+        return Ok(Some(paths));
     };
     if sys::effective_uid() != 0 {
         return Err(Error::new("become", user, "only root can"));

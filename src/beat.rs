@@ -8,6 +8,7 @@ use crate::children::OwnProgram;
 use crate::control::{self, Answer, Call};
 use crate::error::At;
 use crate::fetch;
+use crate::ground;
 use crate::heartbeat;
 use crate::install::{ARCH, MEMORY_LIMIT};
 use crate::job::{self, ActJob, BeatJob, Event, Role, SeenAgent, What};
@@ -21,7 +22,7 @@ const ANSWER_LIMIT: u64 = 1 << 20;
 /// An orphan, whose daemon is gone, ends itself a little after the daemon would have ended it.
 const ORPHAN_SECONDS: u32 = 70;
 /// A look as another user: its status script has 10 s and 5 s to end, sudo and the user's look-up take the rest.
-const LOOK_PATIENCE: Duration = Duration::from_secs(25);
+const LOOK_PATIENCE: Duration = Duration::from_secs(20);
 
 /// The role `beat`.
 pub fn run(job: &BeatJob) -> crate::error::Result<()> {
@@ -98,27 +99,33 @@ fn look_as_their_users(job: &BeatJob, wanted: Vec<(Target, Role)>, signals: &Sig
         let call = spawn_look(job, target, role);
         others.push(call.map(|call| calls.push(call)));
     }
-    let is_ours = |(target, role): (Target, Role)| match role.run_as {
-        None => Ok(target),
-        Some(_) => Err(target.place),
-    };
-    let wanted: Vec<Result<Target, Place>> = wanted.into_iter().map(is_ours).collect();
-    let order: Vec<Option<Place>> = wanted
-        .iter()
-        .map(|one| one.as_ref().err().cloned())
+    // Each either ours to look at, or of a place where somebody else looks or nobody may.
+    let wanted: Vec<Result<Target, (Place, Option<String>)>> = wanted
+        .into_iter()
+        .map(
+            |(target, role)| match (role.run_as, ground::check_own(&target.paths.agent)) {
+                (Some(_), _) => Err((target.place, None)),
+                (None, Ok(())) => Ok(target),
+                (None, Err(error)) => Err((target.place, Some(error.to_string()))),
+            },
+        )
         .collect();
-    let ours: Vec<Target> = wanted.into_iter().filter_map(Result::ok).collect();
+    let ours: Vec<Target> = wanted
+        .iter()
+        .filter_map(|one| one.as_ref().ok().cloned())
+        .collect();
     let mut ours = observe::sites(&ours, signals).into_iter();
     let mut answers = control::finish(calls, signals).into_iter();
     let mut others = others.into_iter().map(|spawned| match spawned {
         Ok(()) => answers.next().map_or_else(|| Err(String::new()), seen_by),
         Err(error) => Err(error.to_string()),
     });
-    order
+    wanted
         .into_iter()
-        .filter_map(|place| match place {
-            None => ours.next(),
-            Some(place) => Some(others.next()?.unwrap_or_else(|why| unseen(place, &why))),
+        .filter_map(|one| match one {
+            Ok(_) => ours.next(),
+            Err((place, Some(why))) => Some(unseen(place, &why)),
+            Err((place, None)) => Some(others.next()?.unwrap_or_else(|why| unseen(place, &why))),
         })
         .collect()
 }
@@ -193,12 +200,13 @@ fn answered(
         .iter()
         .filter_map(|wire| fresh(wire, job, known))
         .collect();
-    let seen = look(job, &fresh, signals);
+    // The answer first: a look that somebody delays must not keep it from being followed.
     report(What::Answered, |event| {
         event.agents = Some(accepted);
         event.refused = Some(refused);
-        event.seen = Some(seen);
-    })
+    })?;
+    let seen = look(job, &fresh, signals);
+    report(What::Observed, |event| event.seen = Some(seen))
 }
 
 /// An agent that was not looked at yet, and the place where it was last seen.

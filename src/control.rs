@@ -345,7 +345,8 @@ impl Running {
             .write(true)
             .create(true)
             .truncate(true)
-            .custom_flags(libc::O_NOFOLLOW)
+            // A fifo in its place must not make us wait for a reader.
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
             .open(path)
             .at("create", path.display())?;
         Ok(Self {

@@ -48,14 +48,15 @@ pub fn prepare(name: &AgentName, place: &Place, settler: &Settler, wish: Wish) -
     } = *settler;
     let public = Path::new(&place.work_dir).join(name.as_str());
     let Some(parent) = walk(Path::new(&place.work_dir), settler, wish)? else {
-        if account.uid == 0 && wish != Wish::Find {
+        if account.uid == 0 {
             let cause = "another user could swap it, and this agent is to run as root";
             return Err(Error::new("use", public.display(), cause));
         }
         // Root has no business here: the user does the rest itself. What another user left is not for it to take.
         let owner = std::fs::symlink_metadata(&public).map(|meta| meta.uid());
         return match owner {
-            Ok(uid) if moving && uid != account.uid => Err(not_its_own(&public, uid, account)),
+            Ok(0) if !moving => Ok(public),
+            Ok(uid) if uid != account.uid => Err(not_its_own(&public, uid, account)),
             _ => Ok(public),
         };
     };
@@ -69,12 +70,21 @@ pub fn prepare(name: &AgentName, place: &Place, settler: &Settler, wish: Wish) -
         Some(stat) if stat.uid == account.uid => false,
         // Left by root in an earlier life, perhaps unfinished.
         Some(stat) if stat.uid == 0 && !moving => {
-            ground.give_if_empty(&stat)?;
+            if wish != Wish::Find {
+                ground.give_if_empty(&stat)?;
+            }
             false
         }
         Some(_) if moving => true,
         Some(stat) => return Err(not_its_own(&public, stat.uid, account)),
-        None if moving && ground.look(&ground.aside(account.uid))?.is_some() => true,
+        // A crash between the two renames of a take-over has left the name free.
+        None if ground.look(&ground.aside(account.uid))?.is_some() => {
+            if wish != Wish::Find {
+                ground.take_over(&ground.aside(account.uid))?;
+                return Ok(public);
+            }
+            true
+        }
         None => {
             if wish != Wish::Find {
                 ground.make(name.as_str())?;
@@ -112,6 +122,21 @@ pub fn check_nobodys(name: &AgentName, place: &Place) -> Result<()> {
                 meta.uid()
             );
             Err(Error::new("create the user", &place.run_user, cause))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The same for an agent of our own user: what somebody else put there is neither run nor written to, least of all by
+/// root.
+pub fn check_own(dir: &Path) -> Result<()> {
+    match std::fs::symlink_metadata(dir) {
+        Ok(meta) if ![0, sys::effective_uid()].contains(&meta.uid()) => {
+            let cause = format!(
+                "it belongs to uid {}, and this agent is to run as us",
+                meta.uid()
+            );
+            Err(Error::new("use", dir.display(), cause))
         }
         _ => Ok(()),
     }
@@ -170,6 +195,10 @@ impl Ground<'_> {
     fn give(&self, name: &str) -> Result<()> {
         let path = self.work_dir.join(name);
         let dir = sys::open_dir_at(&self.parent, OsStr::new(name)).at("open", path.display())?;
+        let stat = sys::stat_of(&dir).at("look at", path.display())?;
+        if stat.uid != 0 {
+            return Err(not_its_own(&path, stat.uid, self.account));
+        }
         sys::give(&dir, self.account.uid, self.account.gid).at("chown", path.display())?;
         sys::sync(&self.parent).at("sync", self.work_dir.display())
     }

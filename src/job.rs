@@ -128,7 +128,10 @@ impl ActJob {
             Step::Switch { back, to } => {
                 job.kind = Kind::Switch;
                 let there = back.as_ref().map(|back| &back.place);
-                job.there = there.filter(|there| **there != task.place).cloned();
+                // Of another user nothing is run or touched, whatever was planned.
+                let is_ours =
+                    |there: &&Place| **there != task.place && there.run_user == task.place.run_user;
+                job.there = there.filter(is_ours).cloned();
                 job.back = back;
                 job.build = Some(to);
             }

@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use miniserde::{Deserialize, Serialize, json};
@@ -10,7 +11,7 @@ use miniserde::{Deserialize, Serialize, json};
 use crate::control::{self, Answer, Ending};
 use crate::disk;
 use crate::log;
-use crate::model::{AgentName, Build, Place, Site, State, Version};
+use crate::model::{AgentName, Build, Place, Site, State, Version, is_md5};
 use crate::sys::Signals;
 
 /// A version is 64 bytes at most; whatever is longer is no `.version`.
@@ -18,6 +19,8 @@ const VERSION_FILE_LIMIT: u64 = 256;
 const RECEIPT_LIMIT: u64 = 8192;
 /// Words of a status that are kept and reported.
 const STATUS_LIMIT: usize = 200;
+/// More versions are on no honest host; what an agent's user makes up must not choke the daemon.
+const BUILDS_TOLD: usize = 64;
 /// A host of hundreds of agents asks them in batches.
 const SCRIPTS_AT_ONCE: usize = 64;
 
@@ -86,6 +89,7 @@ impl Paths {
 }
 
 /// An agent to look at, and where.
+#[derive(Clone)]
 pub struct Target {
     pub name: AgentName,
     pub place: Place,
@@ -171,6 +175,7 @@ pub fn on_disk(target: &Target) -> Site {
             md5: String::new(),
         }));
     }
+    site.builds.truncate(BUILDS_TOLD);
     look_into_ours(name, paths, &mut site);
     site
 }
@@ -188,7 +193,8 @@ fn builds(name: &AgentName, paths: &Paths) -> Vec<(u64, Build)> {
 pub fn received(name: &AgentName, version: &Version, dir: &Path) -> Option<(u64, Build)> {
     let text = disk::read_small(&dir.join(".receipt.json"), RECEIPT_LIMIT).ok()?;
     let receipt: Receipt = json::from_str(&text).ok()?;
-    let is_its_own = receipt.name == name.as_str() && receipt.version == *version;
+    let is_digest = receipt.md5.is_empty() || is_md5(&receipt.md5);
+    let is_its_own = is_digest && receipt.name == name.as_str() && receipt.version == *version;
     let build = Build {
         version: receipt.version,
         md5: receipt.md5,
@@ -227,7 +233,10 @@ pub fn is_kept_by_us(file_name: &OsStr) -> bool {
 fn cut_output(path: &Path) {
     if fs::symlink_metadata(path)
         .is_ok_and(|meta| meta.is_file() && meta.len() > control::OUTPUT_LIMIT)
-        && let Ok(file) = File::options().write(true).open(path)
+        && let Ok(file) = File::options()
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
+            .open(path)
     {
         control::trim(&file);
     }

@@ -88,6 +88,11 @@ fn keep_running(desired: &Desired, seen: &Seen, memory: &Memory, now: u64) -> Ve
 /// The desired build failed a short while ago: whatever is at home is kept running.
 fn stay(seen: &Seen, memory: &Memory, now: u64) -> Vec<Task> {
     let site = seen.home();
+    let runs_here = matches!(seen.here.state, State::Started | State::Other);
+    if site.place != seen.here.place && runs_here {
+        // A move was cut short after its start: with the old one, two would run.
+        return Vec::new();
+    }
     let Some(build) = site
         .current
         .clone()
@@ -163,12 +168,13 @@ fn restart(site: &Site, build: Build, memory: &Memory, now: u64) -> Vec<Task> {
 fn way_back(seen: &Seen, memory: &Memory, in_force: &Build) -> Option<Spot> {
     let proven = memory.proven.as_ref()?;
     let home = seen.home();
+    let is_same_user = proven.place.run_user == home.place.run_user;
     let is_current = proven.place == home.place && proven.build.satisfies(in_force);
     let mut sites = [Some(&seen.here), seen.there.as_ref()]
         .into_iter()
         .flatten();
     let on_disk = sites.any(|site| site.place == proven.place && site.has(&proven.build));
-    (!is_current && on_disk).then(|| proven.clone())
+    (is_same_user && !is_current && on_disk).then(|| proven.clone())
 }
 
 fn return_to(back: Spot, memory: &Memory, now: u64) -> Vec<Task> {
@@ -453,6 +459,32 @@ mod tests {
         assert_eq!(plan(&desired("1", "", "start"), &look, &memory), [""; 0]);
         look.here = site("/new", State::Stopped, &[build("1", A)]);
         assert_eq!(plan(&desired("1", "", "start"), &look, &memory), [""; 0]);
+    }
+
+    #[test]
+    fn a_move_that_was_cut_short_after_its_start_is_not_joined_by_the_old_one() {
+        let memory = waiting(proven("/old", build("1", A)));
+        let look = Seen {
+            here: site("/new", State::Started, &[build("2", B)]),
+            there: Some(site("/old", State::Stopped, &[build("1", A)])),
+        };
+        assert_eq!(plan(&desired("2", "", "start"), &look, &memory), [""; 0]);
+    }
+
+    #[test]
+    fn no_switch_goes_back_to_another_user() {
+        let mut memory = proven("/new", build("1", A));
+        let falcon = &mut memory.proven.as_mut().expect("set above").place;
+        falcon.run_user = "falcon".into();
+        let mut there = site("/new", State::Stopped, &[build("1", A)]);
+        there.place = falcon.clone();
+        there.current = None;
+        let look = Seen {
+            here: site("/new", State::Stopped, &[build("2", B)]),
+            there: Some(there),
+        };
+        let two = desired("2", "", "start");
+        assert_eq!(plan(&two, &look, &memory), ["start 2"]);
     }
 
     #[test]

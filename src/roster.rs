@@ -13,7 +13,7 @@ use crate::heartbeat;
 use crate::job::{Reported, SeenAgent};
 use crate::log;
 use crate::model::{
-    AgentName, Cmd, Desired, Failure, Own, Place, Refusal, Release, Step, Task, WireAgent,
+    AgentName, Cmd, Desired, Failure, Own, Place, Refusal, Release, Site, Step, Task, WireAgent,
 };
 use crate::plan::{self, Seen};
 use crate::record::{self, Ledger};
@@ -160,7 +160,9 @@ impl Roster {
             .there
             .as_ref()
             .filter(|there| Some(&there.place) == memory.moving_to.as_ref());
-        if elsewhere.is_some_and(|there| there.current.is_none() || there.is_down()) {
+        let is_free =
+            |there: &Site| !there.is_unseen() && (there.current.is_none() || there.is_down());
+        if elsewhere.is_some_and(is_free) {
             memory.moving_to = None;
         }
         self.seen.insert(name, seen);
