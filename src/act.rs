@@ -111,6 +111,8 @@ struct Act<'a> {
     here: Agent<'a>,
     /// Where the agent lives until now, for a step that moves it.
     there: Option<Agent<'a>>,
+    /// Where else it may run; stopped before it is started here.
+    strays: Vec<Agent<'a>>,
     signals: &'a Signals,
 }
 
@@ -149,10 +151,20 @@ impl<'a> Act<'a> {
         let there = there.map(|there| Target::new(&job.name, there));
         // Through a link two names may be one place, and then nothing moves.
         let there = there.filter(|there| !disk::is_same(&there.paths.agent, &here.paths.agent));
+        let strays = job.strays.iter();
+        let strays = strays
+            .filter(|place| Some(*place) != job.there.as_ref())
+            .map(|place| Target::new(&job.name, place))
+            .filter(|stray| stray.paths.agent.is_dir())
+            .filter(|stray| !disk::is_same(&stray.paths.agent, &here.paths.agent))
+            .filter(|stray| ground::check_own(&stray.paths.agent).is_ok())
+            .map(|stray| Agent::new(stray, signals))
+            .collect();
         Self {
             job,
             here: Agent::new(here, signals),
             there: there.map(|there| Agent::new(there, signals)),
+            strays,
             signals,
         }
     }
@@ -170,6 +182,7 @@ impl<'a> Act<'a> {
     fn locked(&self) -> Outcome {
         let mut agents = vec![&self.here];
         agents.extend(&self.there);
+        agents.extend(&self.strays);
         // Both in one order, so that two acts never wait for each other.
         agents.sort_by(|one, other| one.paths().agent.cmp(&other.paths().agent));
         let locks: Result<Vec<Lock>> = agents.into_iter().map(lock).collect();
@@ -184,7 +197,15 @@ impl<'a> Act<'a> {
         }
     }
 
+    /// What was begun elsewhere and never seen to end must not run beside what is started here.
+    fn halt_strays(&self) -> Outcome {
+        self.strays
+            .iter()
+            .try_for_each(|stray| stray.halt().map_err(host))
+    }
+
     fn start(&self, build: &Build) -> Outcome {
+        self.halt_strays()?;
         let site = self.here.look();
         if site.is_in_force(build) && site.state == State::Started {
             return Ok(());
@@ -221,6 +242,7 @@ impl<'a> Act<'a> {
     fn switch(&self, back: Option<&Spot>, to: &Build) -> Outcome {
         self.signals.shield_from_term();
         critical("switching").map_err(host)?;
+        self.halt_strays()?;
         let before = self.here.on_disk();
         if let Some(there) = &self.there {
             there.halt().map_err(host)?;

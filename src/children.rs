@@ -183,7 +183,8 @@ impl Child {
             self.critical |= event.what == What::Critical;
             return Some(event);
         }
-        if !line.starts_with("note: ") {
+        // What it ran out of memory for is told first, and a backtrace after it.
+        if !line.starts_with("note: ") && !self.words.contains("memory allocation") {
             self.words = log::brief(line, 300);
         }
         // A child's own log line comes stamped; it is passed on as it is.

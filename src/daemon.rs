@@ -415,7 +415,8 @@ impl Daemon {
         let by_sudo = self.sudo().is_some();
         let role = Role::new(&self.run_user, &task.place, there.as_ref(), by_sudo);
         let by_sudo = role.by_sudo;
-        let job = ActJob::new(&name, &task, role, self.config.log_level.name());
+        let strays = self.roster.strays(&name, &task.place);
+        let job = ActJob::new(&name, &task, strays, role, self.config.log_level.name());
         let command = self.program.command("act", self.sudo().filter(|_| by_sudo));
         let patience = patience(&task.step);
         let child = command.and_then(|command| Child::spawn(command, &job, patience, by_sudo));

@@ -68,6 +68,8 @@ pub struct ActJob {
     keep: Vec<Version>,
     /// Where else the agent lives, for a step that moves it.
     pub there: Option<Place>,
+    /// Where else it may run as the same user: it is stopped there before it is started here.
+    pub strays: Vec<Place>,
     pub role: Role,
 }
 
@@ -114,12 +116,20 @@ impl ActJob {
             build: None,
             keep: Vec::new(),
             there: None,
+            strays: Vec::new(),
             role,
         }
     }
 
-    pub fn new(name: &AgentName, task: &Task, role: Role, log_level: &str) -> Self {
+    pub fn new(
+        name: &AgentName,
+        task: &Task,
+        strays: Vec<Place>,
+        role: Role,
+        log_level: &str,
+    ) -> Self {
         let mut job = Self::look(name, &task.place, role, log_level);
+        job.strays = strays;
         match task.step.clone() {
             Step::Install(release) => {
                 job.kind = Kind::Install;

@@ -330,7 +330,8 @@ fn is_work_dir(text: &str) -> bool {
 
 /// A file below the version's directory, and not one of those that make it a version.
 fn is_config_path(text: &str) -> bool {
-    !matches!(text, "control" | ".receipt.json") && is_inner_path(text)
+    let first = text.split('/').next();
+    !matches!(first, Some("control" | ".receipt.json")) && is_inner_path(text)
 }
 
 fn is_inner_path(text: &str) -> bool {
@@ -557,6 +558,7 @@ mod tests {
             ("configFileName", "/etc/passwd"),
             ("configFileName", "a/./b"),
             ("configFileName", "control"),
+            ("configFileName", "control/x"),
             ("configFileName", ".receipt.json"),
             ("workDir", "/opt/updater/var"),
             ("workDir", "/opt//updater/./var/x"),

@@ -19,7 +19,6 @@ use crate::schedule;
 const DEATHS_KEPT: usize = 5;
 /// No retry lies further ahead; a ledger written under a wrong clock must not silence an agent for years.
 const FURTHEST_RETRY: u64 = 86_400;
-const FURTHEST_RESTART: u64 = 3600;
 /// A ledger of more agents than any host has.
 const LEDGER_LIMIT: u64 = 16 << 20;
 /// Agents that are named no more are remembered, so that they are found again; so many at most.
@@ -52,8 +51,8 @@ pub struct Memory {
     pub stops_in_doubt: u32,
     /// What last ran well, and where: the way back from a bad version and from a move.
     pub proven: Option<Spot>,
-    /// Where it is being moved to: until it ran well there, or is seen down there, it may run there.
-    pub moving_to: Option<Place>,
+    /// Where else it may run: a move there was begun, and nobody saw the end of it. The next start stops it there.
+    pub moving_to: Vec<Place>,
     /// The version that ran before the proven one; kept on disk for a quick way back.
     pub previous: Option<Version>,
 }
@@ -165,6 +164,8 @@ impl Memory {
         }
         let running = site.filter(|site| site.whole && site.state == State::Started);
         if let Some((site, build)) = running.and_then(|s| Some((s, s.current.clone()?))) {
+            // Before it was started here it was stopped everywhere else.
+            self.moving_to.clear();
             self.prove(&Spot {
                 place: site.place.clone(),
                 build,
@@ -244,7 +245,6 @@ impl Memory {
     }
 
     fn prove(&mut self, spot: &Spot) {
-        self.moving_to = None;
         if self.proven.as_ref() == Some(spot) {
             return;
         }
@@ -259,7 +259,8 @@ impl Memory {
     /// Retry times further ahead than any schedule gives come from a clock that was wrong.
     fn clamp(&mut self, now: u64) {
         self.retry_at = self.retry_at.min(now + FURTHEST_RETRY);
-        self.restart_at = self.restart_at.min(now + FURTHEST_RESTART);
+        let furthest = schedule::restart_delay(u32::MAX, self.crash_loop);
+        self.restart_at = self.restart_at.min(now + furthest);
         self.deaths.retain(|at| *at <= now);
     }
 }
@@ -473,6 +474,6 @@ mod tests {
         };
         memory.clamp(1000);
         assert_eq!(memory.retry_at, 1000 + FURTHEST_RETRY);
-        assert_eq!(memory.next_try(1000), Some(1000 + FURTHEST_RESTART));
+        assert_eq!(memory.next_try(1000), Some(1000 + 300));
     }
 }

@@ -13,13 +13,15 @@ use crate::heartbeat;
 use crate::job::{Reported, SeenAgent};
 use crate::log;
 use crate::model::{
-    AgentName, Cmd, Desired, Failure, Own, Place, Refusal, Release, Site, Step, Task, WireAgent,
+    AgentName, Cmd, Desired, Failure, Own, Place, Refusal, Release, State, Step, Task, WireAgent,
 };
 use crate::plan::{self, Seen};
 use crate::record::{self, Ledger};
 
 /// More than 10,000 agents; what is larger is no desired state.
 const SAVED_LIMIT: u64 = 16 << 20;
+/// Moves that were begun and not seen to end; more in a row means that none of them got anywhere.
+const MOVES_KEPT: usize = 4;
 
 pub struct Roster {
     own: Own,
@@ -156,15 +158,6 @@ impl Roster {
             there: seen.there,
         };
         memory.fold_observed(&desired, seen.home(), now);
-        let elsewhere = seen
-            .there
-            .as_ref()
-            .filter(|there| Some(&there.place) == memory.moving_to.as_ref());
-        let is_free =
-            |there: &Site| !there.is_unseen() && (there.current.is_none() || there.is_down());
-        if elsewhere.is_some_and(is_free) {
-            memory.moving_to = None;
-        }
         self.seen.insert(name, seen);
     }
 
@@ -177,7 +170,13 @@ impl Roster {
         match &done.failure {
             // What failed was an older wish; it says nothing about this one.
             Some(_) if !is_wanted => {}
-            Some(failure) => memory.fold_failure(task, failure, now, interval),
+            Some(failure) => {
+                memory.fold_failure(task, failure, now, interval);
+                // Its own act has seen the move end, and nothing runs there.
+                if let Some(here) = here.filter(|here| here.state == State::Absent) {
+                    memory.moving_to.retain(|place| *place != here.place);
+                }
+            }
             None => memory.fold_success(task, here, now, interval),
         }
         let desired_place = self
@@ -199,7 +198,7 @@ impl Roster {
                 let proven = self.ledger.agents.get(seen.name.as_str());
                 let lives_here = proven.is_some_and(|memory| {
                     let spot = memory.proven.as_ref();
-                    memory.moving_to.is_none()
+                    memory.moving_to.is_empty()
                         && spot.is_some_and(|spot| Some(&spot.place) == desired)
                 });
                 if lives_here {
@@ -241,8 +240,11 @@ impl Roster {
         };
         let proven = memory.proven.as_ref().map(|spot| &spot.place);
         let is_start = matches!(task.step, Step::Start(_) | Step::Switch { .. });
-        if is_start && proven.is_some_and(|proven| *proven != task.place) {
-            memory.moving_to = Some(task.place.clone());
+        let is_move = is_start && proven.is_some_and(|proven| *proven != task.place);
+        if is_move && !memory.moving_to.contains(&task.place) {
+            memory.moving_to.push(task.place.clone());
+            let surplus = memory.moving_to.len().saturating_sub(MOVES_KEPT);
+            memory.moving_to.drain(..surplus);
         }
     }
 
@@ -266,10 +268,22 @@ impl Roster {
     pub fn elsewhere(&self, name: &AgentName, place: &Place) -> Option<Place> {
         let desired = &self.desired(name)?.place;
         let memory = self.ledger.agents.get(name.as_str())?;
-        let proven = memory.proven.as_ref().map(|spot| &spot.place);
-        let places = [proven, memory.moving_to.as_ref(), Some(desired)];
-        let other = places.into_iter().flatten().find(|other| *other != place);
-        other.cloned()
+        let proven = memory.proven.iter().map(|spot| &spot.place);
+        let mut places = proven.chain(&memory.moving_to).chain([desired]);
+        places.find(|other| *other != place).cloned()
+    }
+
+    /// Everywhere else that it may run as the same user: a start at this place stops it there first.
+    pub fn strays(&self, name: &AgentName, place: &Place) -> Vec<Place> {
+        let memory = self.ledger.agents.get(name.as_str());
+        let proven = memory
+            .iter()
+            .flat_map(|m| m.proven.iter().map(|spot| &spot.place));
+        let begun = memory.iter().flat_map(|m| &m.moving_to);
+        let others = proven
+            .chain(begun)
+            .filter(|other| **other != *place && other.run_user == place.run_user);
+        others.cloned().collect()
     }
 
     /// When, in seconds since 1970, a retry is due that no event will bring.
