@@ -38,6 +38,7 @@ mod stores;
 mod user_moves;
 mod user_moves_cut;
 mod users;
+mod users_directory;
 mod users_hostile;
 mod users_life;
 mod users_sudo;

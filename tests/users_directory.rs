@@ -1,0 +1,63 @@
+//! Users that a directory server knows and /etc/passwd does not: `id` speaks for them.
+
+use crate::support::host::Host;
+use crate::support::procs;
+use crate::support::users::{can_make_users, four, mode, not_of, noting};
+use std::fs;
+use std::process::{Command, Stdio};
+
+const UID: u32 = 70_123;
+
+/// `id` as a host with LDAP has it: it knows one user more. The real one answers for everybody else.
+fn id_of_the_directory(host: &Host, user: &str) -> String {
+    let real = host.dir.join("id.real");
+    fs::copy("/usr/bin/id", &real).expect("a copy of id");
+    let fake = host.dir.join("id");
+    let text = format!(
+        "#!/bin/sh\ncase \"$*\" in\n'-u {user}') echo {UID} ;;\n'-G {user}') echo {UID} 70200 70201 ;;\n*) exec {} \"$@\" ;;\nesac\n",
+        real.display()
+    );
+    fs::write(&fake, text).expect("a script");
+    mode(&fake, 0o755);
+    fake.display().to_string()
+}
+
+/// The daemon in a mount namespace of its own, where /usr/bin/id is this one.
+fn with_id(host: &Host, id: &str) -> Command {
+    let mut command = Command::new("unshare");
+    let lines = "mount --make-rprivate / && mount --bind \"$0\" /usr/bin/id && exec \"$@\"";
+    command.args(["-m", "sh", "-c", lines, id]);
+    let daemon = host.command();
+    command.arg(daemon.get_program()).args(daemon.get_args());
+    for (key, value) in daemon.get_envs() {
+        command.env(key, value.unwrap_or_default());
+    }
+    command.current_dir(&host.dir).stdin(Stdio::null());
+    command
+}
+
+#[test]
+fn an_agent_of_a_user_that_only_a_directory_server_knows_runs_with_all_its_groups() {
+    if !can_make_users() {
+        return;
+    }
+    let mut host = Host::new();
+    let user = "ldap.user-1";
+    let id = id_of_the_directory(&host, user);
+    host.offer(&noting("demo", "1.0.0"));
+    host.desire(&[host.want("demo", "1.0.0").run_user(user)]);
+    let command = with_id(&host, &id);
+    host.start_as(command);
+    let running = host.wait_running("demo", "1.0.0");
+    let status = |key| procs::status(running.pid, key).expect("a process of ours");
+    assert_eq!(status("Uid"), four(UID));
+    assert_eq!(status("Gid"), four(UID));
+    let groups: Vec<String> = status("Groups")
+        .split_whitespace()
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(groups, ["70123", "70200", "70201"]);
+    assert_eq!(not_of(UID, &host.agent_dir("demo")), []);
+    let passwd = fs::read_to_string("/etc/passwd").expect("a passwd file");
+    assert!(!passwd.contains(user), "nobody was made");
+}
