@@ -149,7 +149,7 @@ fn with_the_readmes_line_requiretty_is_no_obstacle() {
         return;
     }
     let (ops, user, mut host) = host();
-    let program = host.program.display().to_string();
+    let program = host.program().display().to_string();
     let tty = format!("Defaults:USER requiretty\nDefaults!{program} !requiretty");
     ops.sudoers(&format!("{tty}\n{}", host.rule()));
     host.desire(&[host.want("demo", "1.0.0").run_user(&user.name)]);
@@ -181,7 +181,7 @@ fn a_sudo_program_elsewhere_is_used() {
     host.wait_running("demo", "1.0.0");
     host.wait_for("its own agent", || own_runs(&host));
     let calls = fs::read_to_string(host.own.join("sudo.calls")).expect("its log");
-    let expected = format!("-n -- {} act", host.program.display());
+    let expected = format!("-n -- {} act", host.program().display());
     assert!(calls.lines().all(|call| call == expected), "{calls}");
 }
 

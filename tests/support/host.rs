@@ -42,8 +42,9 @@ pub struct Host {
     pub meta: Meta,
     config: BTreeMap<String, String>,
     env: Vec<(String, String)>,
-    /// What the daemon runs from, and as whom when not as who runs the tests.
-    pub program: PathBuf,
+    /// A copy of the binary to run, when it is not the one under test itself.
+    pub copy: Option<PathBuf>,
+    /// As whom the daemon runs, when not as who runs the tests.
     pub ids: Option<(u32, u32)>,
     daemon: Option<Child>,
 }
@@ -68,7 +69,7 @@ impl Host {
             meta,
             config: BTreeMap::new(),
             env: Vec::new(),
-            program: binary(),
+            copy: None,
             ids: None,
             daemon: None,
         };
@@ -122,9 +123,14 @@ impl Host {
         self.env.push((key.to_owned(), value.to_owned()));
     }
 
+    /// What the daemon runs from.
+    pub fn program(&self) -> PathBuf {
+        self.copy.clone().unwrap_or_else(binary)
+    }
+
     /// The binary with `-c cfg.json`, not yet run. It leads a process group of its own.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = Command::new(self.program());
         if let Some((uid, gid)) = self.ids {
             command.uid(uid).gid(gid);
         }

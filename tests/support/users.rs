@@ -227,9 +227,10 @@ impl Host {
         let bin = host.dir.join("bin");
         fs::create_dir(&bin).expect("a directory");
         mode(&bin, 0o755);
-        host.program = bin.join("ops-updater");
-        fs::copy(super::host::binary(), &host.program).expect("a copy of the binary");
-        mode(&host.program, 0o755);
+        let copy = bin.join("ops-updater");
+        fs::copy(super::host::binary(), &copy).expect("a copy of the binary");
+        mode(&copy, 0o755);
+        host.copy = Some(copy);
         host.ids = Some((user.uid(), user.gid()));
         user.take(&host.own);
         host
@@ -237,7 +238,7 @@ impl Host {
 
     /// The one sudoers line that suffices, as the README gives it.
     pub fn rule(&self) -> String {
-        format!("USER ALL=(root) NOPASSWD: {} act", self.program.display())
+        format!("USER ALL=(root) NOPASSWD: {} act", self.program().display())
     }
 
     /// Waits until a heartbeat names an error of this agent, and gives it.
