@@ -1,5 +1,6 @@
 //! One step of one agent, in a child of its own, under the agent's lock. Every step looks before it acts, so that it
 //! can be taken again after a crash at any point. Decides nothing: which step, was the planner's choice.
+#![expect(clippy::disallowed_methods, reason = "pruning reads a directory")]
 
 use std::fs;
 use std::time::Duration;

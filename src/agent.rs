@@ -1,5 +1,6 @@
 //! An agent at one place, driven through its `control` script: looked at, stopped, started and watched. Knows when a
 //! start is a good start; not why it was asked for.
+#![expect(clippy::disallowed_methods, reason = "waiting for an agent takes time")]
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,9 @@
 //! One beat, in a child of its own: look at every agent, POST what was seen, check the answer, look at what is new in
 //! it. May block on DNS, on a server or on a script: the daemon keeps the deadline. Changes nothing on this host.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a beat asks the clock and the network"
+)]
 
 use std::net::{ToSocketAddrs, UdpSocket};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

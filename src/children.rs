@@ -1,5 +1,9 @@
 //! The daemon's children: this binary again, each the leader of a process group, with a job on stdin, one pipe for
 //! events and words, and a deadline. Knows how to run and end one, not what for.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "children are processes with deadlines"
+)]
 
 use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsRawFd, RawFd};

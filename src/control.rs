@@ -1,5 +1,6 @@
 //! Runs an agent's `control` script: own session, a deadline per verb, output to a file and never a pipe, so that
 //! an agent which keeps its stdout open hangs nobody. Decides nothing about what the answer means.
+#![expect(clippy::disallowed_methods, reason = "a control script is a process")]
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};

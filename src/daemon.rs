@@ -1,5 +1,6 @@
 //! The poll loop: children, deadlines, signals, timers. It plans, spawns and records, and never itself resolves a
 //! name, talks to another host, or touches an agent's directory.
+#![expect(clippy::disallowed_methods, reason = "the loop that timers drive")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::RawFd;

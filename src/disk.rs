@@ -1,5 +1,6 @@
 //! Files that survive a power cut: written aside, synced, renamed into view, and the directory synced.
 //! Knows nothing of agents.
+#![expect(clippy::disallowed_methods, reason = "this is the disk")]
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};

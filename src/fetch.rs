@@ -1,5 +1,9 @@
 //! HTTP: one POST, small bodies, and one resumable download in constant memory. No timeouts here: the deadline is the
 //! process's, kept by the daemon. Knows nothing of agents.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the network, and a file for what it sends"
+)]
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};

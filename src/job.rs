@@ -1,5 +1,9 @@
 //! What the daemon and its children say to each other: a job as JSON on stdin, one event a line on stdout.
 //! Both ends are this binary; a job made by another version of it is refused.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "jobs and events travel over stdin and stdout"
+)]
 
 use std::io::{Read, Seek, Write};
 

@@ -1,5 +1,9 @@
 //! Log lines on stderr: `2026-11-22T17:31:33Z WARN demo: cannot fetch http://…: 404`.
 //! One `write` a line, so that lines of several processes never mix; text from outside loses its control characters.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the log, with the time on each line"
+)]
 
 use std::fmt;
 use std::io::Write;

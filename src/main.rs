@@ -13,6 +13,7 @@ mod fetch;
 mod ground;
 mod heartbeat;
 mod install;
+mod instance;
 mod job;
 mod json;
 mod log;
@@ -28,16 +29,13 @@ mod unpack;
 mod unwind;
 mod user;
 
-use std::fs;
-use std::io::{Seek, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use config::{Config, Source};
 use daemon::Daemon;
-use disk::Lock;
-use error::{At, Error, Result};
+use error::Result;
 use lexopt::prelude::{Long, Short, Value};
 
 const HELP: &str = include_str!("help.txt");
@@ -45,11 +43,6 @@ const HELP: &str = include_str!("help.txt");
 const FAILED: u8 = 1;
 const BAD_USAGE: u8 = 2;
 const ALREADY_RUNNING: u8 = 3;
-
-/// `pid` takes the lock for a moment to see whether it is free; a start must not take that for a running updater.
-const LOCK_PATIENCE: Duration = Duration::from_secs(1);
-/// Who took the lock writes its pid right after.
-const PID_PATIENCE: Duration = Duration::from_secs(1);
 
 enum Command {
     Run,
@@ -119,6 +112,7 @@ fn arguments() -> std::result::Result<Arguments, lexopt::Error> {
     })
 }
 
+#[expect(clippy::disallowed_methods, reason = "the one line of a failure")]
 fn fail(code: u8, message: &str) -> ExitCode {
     // Nobody is left to tell when stderr is gone.
     let _ = writeln!(
@@ -129,6 +123,7 @@ fn fail(code: u8, message: &str) -> ExitCode {
     ExitCode::from(code)
 }
 
+#[expect(clippy::disallowed_methods, reason = "what a command is asked for")]
 fn print(text: &str) -> ExitCode {
     match writeln!(std::io::stdout(), "{text}") {
         Ok(()) => ExitCode::SUCCESS,
@@ -165,7 +160,7 @@ fn run(file: &Path) -> ExitCode {
         Ok(signals) => signals,
         Err(error) => return fail(FAILED, &error.to_string()),
     };
-    let lock = match prepare(&source) {
+    let lock = match instance::prepare(&source.own_dir) {
         Ok(Ok(lock)) => lock,
         Ok(Err(holder)) => {
             let message = format!(
@@ -185,35 +180,6 @@ fn run(file: &Path) -> ExitCode {
         }
         Err(error) => fail(FAILED, &error.to_string()),
     }
-}
-
-/// Checks what every run needs, and takes the lock; the error within is the pid of who holds it.
-fn prepare(source: &Source) -> Result<std::result::Result<Lock, String>> {
-    if !Path::new("/bin/sh").exists() {
-        return Err(Error::new("run", "control scripts", "there is no /bin/sh"));
-    }
-    let var = source.own_dir.join("var");
-    disk::make_dir(&var)?;
-    let path = var.join("lock");
-    let Some(mut lock) = disk::lock(&path, LOCK_PATIENCE)? else {
-        return Ok(Err(disk::read_small(&path, 32)
-            .unwrap_or_default()
-            .trim()
-            .to_owned()));
-    };
-    let pid = format!("{}\n", std::process::id());
-    // What the last holder left is emptied first: a pid in the file is that of who holds the lock.
-    lock.file
-        .set_len(0)
-        .and_then(|()| lock.file.rewind())
-        .and_then(|()| lock.file.write_all(pid.as_bytes()))
-        .at("write", path.display())?;
-    // For tools of the original; nothing of ours reads it.
-    disk::write_atomic(&var.join("app.pid"), pid.as_bytes())?;
-    let probe = source.own_dir.join(".probe.tmp");
-    fs::write(&probe, "").at("write into", source.own_dir.display())?;
-    fs::remove_file(&probe).at("remove", probe.display())?;
-    Ok(Ok(lock))
 }
 
 fn check(file: &Path) -> ExitCode {
@@ -248,27 +214,9 @@ fn check(file: &Path) -> ExitCode {
 
 /// Prints the pid of who holds the lock; with nobody holding it fails in silence, for scripts.
 fn pid(file: &Path) -> ExitCode {
-    let lock = Source::new(file).map(|source| source.own_dir.join("var/lock"));
-    match lock.ok().and_then(|lock| holder(&lock)) {
+    let source = Source::new(file).ok();
+    match source.and_then(|source| instance::holder(&source.own_dir)) {
         Some(pid) => print(&pid.to_string()),
         None => ExitCode::from(FAILED),
-    }
-}
-
-fn holder(path: &Path) -> Option<u32> {
-    let lock = fs::File::open(path).ok()?;
-    let begun = Instant::now();
-    loop {
-        match lock.try_lock_shared() {
-            Err(fs::TryLockError::WouldBlock) => {}
-            Ok(()) | Err(fs::TryLockError::Error(_)) => return None,
-        }
-        let text = disk::read_small(path, 32).ok()?;
-        // Emptied before it is written anew, so a pid that is there is that of the holder.
-        match text.strip_suffix('\n').and_then(|pid| pid.parse().ok()) {
-            Some(pid) => return Some(pid),
-            None if begun.elapsed() >= PID_PATIENCE => return None,
-            None => std::thread::sleep(Duration::from_millis(10)),
-        }
     }
 }

@@ -1,5 +1,9 @@
 //! What cannot be seen on disk: attempts, errors, when to try again, and what ran well last. The folds are pure;
 //! only `load` and `save` touch the disk. A lost ledger costs patience, never an agent.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "only load and save touch the disk; the folds do not"
+)]
 
 use std::collections::BTreeMap;
 use std::path::Path;

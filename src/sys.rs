@@ -1,6 +1,14 @@
 //! The system calls that std has no safe word for. Small wrappers that decide nothing.
 //! With `user.rs` the only place for `unsafe`; each block says why it is sound.
 #![allow(unsafe_code)]
+#![allow(
+    clippy::cast_lossless,
+    clippy::cast_possible_truncation,
+    clippy::unnecessary_cast,
+    clippy::useless_conversion,
+    reason = "C's types are of other widths on some of our targets"
+)]
+#![expect(clippy::disallowed_methods, reason = "this is the system")]
 
 use std::cell::Cell;
 use std::ffi::{CString, OsStr};
@@ -345,11 +353,6 @@ pub fn free_bytes(path: &Path) -> Option<u64> {
         if libc::statvfs(path.as_ptr(), &raw mut stat) != 0 {
             return None;
         }
-        #[allow(
-            clippy::useless_conversion,
-            clippy::unnecessary_cast,
-            reason = "the fields are 32 bits wide on some of our targets"
-        )]
         Some(u64::from(stat.f_bavail).saturating_mul(stat.f_frsize as u64))
     }
 }
@@ -425,12 +428,10 @@ impl Stat {
         self.is_kind(libc::S_IFLNK)
     }
 
-    #[allow(clippy::unnecessary_cast, reason = "mode_t is 16 bits wide on macOS")]
     fn is_kind(&self, kind: libc::mode_t) -> bool {
         self.mode & libc::S_IFMT as u32 == kind as u32
     }
 
-    #[allow(clippy::unnecessary_cast, reason = "mode_t is 16 bits wide on macOS")]
     fn of(stat: &libc::stat) -> Self {
         Self {
             uid: stat.st_uid,

@@ -1,6 +1,7 @@
 //! Who am I, who is that, and how root becomes somebody else for good. Names and numbers come from /etc/passwd and
 //! from `id`, so that users of LDAP and SSSD work in a static binary, which cannot ask NSS. No shell ever sees a name.
 #![allow(unsafe_code)]
+#![expect(clippy::disallowed_methods, reason = "it asks the tools of the system")]
 
 use std::io::{self, Read, Seek};
 use std::process::{Command, Stdio};
