@@ -33,10 +33,7 @@ pub fn run(job: &ActJob) -> Result<()> {
         Ok(Some(paths)) => Act::new(job, paths, &signals).run(),
         // Nobody of that name, so nothing of it is here.
         Ok(None) => done(job, None, Site::empty(job.place.clone()), None),
-        Err(error) => {
-            let error = format!("{error}");
-            done(job, Some(host(error)), Site::empty(job.place.clone()), None)
-        }
+        Err(error) => done(job, Some(host(error)), Site::empty(job.place.clone()), None),
     }
 }
 

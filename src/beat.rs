@@ -6,7 +6,7 @@
 )]
 
 use std::net::{ToSocketAddrs, UdpSocket};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use crate::children::OwnProgram;
 use crate::control::{self, Answer, Call};
@@ -104,16 +104,15 @@ fn look_as_their_users(job: &BeatJob, wanted: Vec<(Target, Role)>, signals: &Sig
         others.push(call.map(|call| calls.push(call)));
     }
     // Each either ours to look at, or of a place where somebody else looks or nobody may.
-    let wanted: Vec<Result<Target, (Place, Option<String>)>> = wanted
-        .into_iter()
-        .map(
-            |(target, role)| match (role.run_as, ground::check_own(&target.paths.agent)) {
-                (Some(_), _) => Err((target.place, None)),
-                (None, Ok(())) => Ok(target),
-                (None, Err(error)) => Err((target.place, Some(error.to_string()))),
-            },
-        )
-        .collect();
+    let sort = |(target, role): (Target, Role)| match role.run_as {
+        Some(_) => Err((target.place, None)),
+        None => match ground::check_own(&target.paths.agent) {
+            Ok(()) => Ok(target),
+            Err(error) => Err((target.place, Some(error.to_string()))),
+        },
+    };
+    let wanted: Vec<Result<Target, (Place, Option<String>)>> =
+        wanted.into_iter().map(sort).collect();
     let ours: Vec<Target> = wanted
         .iter()
         .filter_map(|one| one.as_ref().ok().cloned())
@@ -175,9 +174,7 @@ fn ask(job: &BeatJob, url: &str, seen: &[SeenAgent]) -> Result<Entries, (String,
     } else {
         job.ip.clone()
     };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now = now.map_or(0, |now| now.as_secs());
-    let body = heartbeat::request(job, seen, &ip, ARCH, now);
+    let body = heartbeat::request(job, seen, &ip, ARCH, sys::unix_now());
     log::debug(format_args!("heartbeat: {body}"));
     let answer = fetch::post(url, body, ANSWER_LIMIT).map_err(|error| (error.to_string(), None))?;
     log::debug(format_args!(

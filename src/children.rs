@@ -152,7 +152,7 @@ impl Child {
     }
 
     /// The events that have come; other lines go to the log.
-    pub fn pump(&mut self) -> Vec<Event> {
+    fn pump(&mut self) -> Vec<Event> {
         let mut chunk = [0; 4096];
         while let Some(got) = self
             .pipe
@@ -200,15 +200,17 @@ impl Child {
         None
     }
 
-    /// The events of a child that has ended, and why it did; none while it lives.
-    pub fn ended(&mut self) -> Option<(Vec<Event>, String)> {
-        let status = match self.process.try_wait() {
-            Ok(None) => return None,
-            Ok(Some(status)) => status,
-            Err(error) => return Some((self.pump(), error.to_string())),
+    /// Keeps its deadline, and gives the events that have come and, once it has ended, why.
+    pub fn tend(&mut self, now: Instant) -> (Vec<Event>, Option<String>) {
+        self.keep_deadline(now);
+        let ended = self.process.try_wait();
+        // Of a child that has ended everything is in the pipe now, its last words among it.
+        let events = self.pump();
+        let why = match ended {
+            Ok(status) => status.map(|status| self.explain(status)),
+            Err(error) => Some(error.to_string()),
         };
-        // Only now is everything in the pipe, its last words among it.
-        Some((self.pump(), self.explain(status)))
+        (events, why)
     }
 
     fn explain(&self, status: ExitStatus) -> String {
@@ -269,7 +271,7 @@ impl Child {
             .unwrap_or(silent.map_or(whole, |silent| whole.min(silent)))
     }
 
-    pub fn keep_deadline(&mut self, now: Instant) {
+    fn keep_deadline(&mut self, now: Instant) {
         if now < self.deadline() {
             return;
         }

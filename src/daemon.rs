@@ -81,9 +81,8 @@ struct Clock {
 
 impl Clock {
     fn new() -> Self {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH);
         Self {
-            wall: wall.map_or(0, |wall| wall.as_secs()),
+            wall: sys::unix_now(),
             read_at: Instant::now(),
         }
     }
@@ -246,12 +245,7 @@ impl Daemon {
         let Some(mut beat) = self.beat.take() else {
             return;
         };
-        beat.child.keep_deadline(Instant::now());
-        let mut events = beat.child.pump();
-        let ended = beat.child.ended().map(|(last, why)| {
-            events.extend(last);
-            why
-        });
+        let (events, ended) = beat.child.tend(Instant::now());
         for event in events {
             self.beat_event(&mut beat, event);
         }
@@ -403,12 +397,11 @@ impl Daemon {
     }
 
     fn start_act(&mut self, name: AgentName, task: Task) {
-        let step = match task.place.run_user.as_str() {
-            "" => task.step.to_string(),
-            user => format!("{} as {user}", task.step),
-        };
-        if self.said.is_news(&format!("{name} step"), &step) {
-            log::info(format_args!("{name}: {step}"));
+        if self
+            .said
+            .is_news(&format!("{name} step"), &task.to_string())
+        {
+            log::info(format_args!("{name}: {task}"));
         }
         self.roster.begin(&name, &task);
         self.save();
@@ -450,12 +443,7 @@ impl Daemon {
         let now = Instant::now();
         let mut ended = Vec::new();
         for (name, act) in &mut self.acts {
-            act.child.keep_deadline(now);
-            let mut events = act.child.pump();
-            let end = act.child.ended().map(|(last, why)| {
-                events.extend(last);
-                why
-            });
+            let (events, end) = act.child.tend(now);
             for event in events {
                 act.phase = event.phase.clone().unwrap_or_default();
                 if event.what == What::Done {
@@ -623,13 +611,9 @@ impl Daemon {
 
 /// The failure of a child that ended without an outcome: the host's, since its version had no say in it.
 fn unfinished(task: &Task, why: &str) -> Failure {
-    let error = match task.place.run_user.as_str() {
-        "" => format!("cannot {}: {why}", task.step),
-        user => format!("cannot {} as {user}: {why}", task.step),
-    };
     Failure {
         fault: Fault::Host,
-        error,
+        error: format!("cannot {task}: {why}"),
     }
 }
 

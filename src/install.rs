@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use miniserde::json;
 
@@ -174,14 +174,13 @@ fn publish(agent: &Agent, release: &Release, fresh: &Path) -> Result<()> {
 }
 
 fn receipt(name: &AgentName, release: &Release, tarball: &fetch::Verified, url: String) -> Receipt {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
     Receipt {
         name: name.to_string(),
         version: release.version.clone(),
         md5: tarball.md5.clone(),
         size: tarball.size,
         url,
-        time: now.map_or(0, |now| now.as_secs()),
+        time: sys::unix_now(),
     }
 }
 

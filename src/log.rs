@@ -8,7 +8,6 @@
 use std::fmt;
 use std::io::Write;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::sys;
 
@@ -71,9 +70,6 @@ fn line(level: Level, message: fmt::Arguments) {
     if (level as u8) < LEAST.load(Ordering::Relaxed) {
         return;
     }
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
     let mut text = printable(&message.to_string());
     if text.len() > LINE_LIMIT {
         let ends = (0..=LINE_LIMIT).rev();
@@ -81,7 +77,7 @@ fn line(level: Level, message: fmt::Arguments) {
         text.truncate(end.unwrap_or(0));
         text.push('…');
     }
-    let text = format!("{} {} {text}\n", timestamp(now), level.name());
+    let text = format!("{} {} {text}\n", timestamp(sys::unix_now()), level.name());
     write(&text);
 }
 

@@ -465,6 +465,15 @@ pub struct Task {
     pub step: Step,
 }
 
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self.place.run_user.as_str() {
+            "" => self.step.fmt(f),
+            user => write!(f, "{} as {user}", self.step),
+        }
+    }
+}
+
 /// Whose fault a failed step is; that decides when it is tried again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Fault {

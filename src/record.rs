@@ -183,27 +183,28 @@ impl Memory {
             .proven
             .as_ref()
             .is_some_and(|spot| spot.place != task.place && matches!(task.step, Step::Start(_)));
-        let keeps_up = matches!(task.step, Step::Start(_) | Step::Switch { back: None, .. });
-        let keeps_up = keeps_up && !moves;
-        if let Step::Start(build)
-        | Step::Switch {
-            back: None,
-            to: build,
-        } = &task.step
-            && why.fault == Fault::Version
-            && !moves
-        {
+        let kept_up = match &task.step {
+            _ if moves => None,
+            Step::Start(build)
+            | Step::Switch {
+                back: None,
+                to: build,
+            } => Some(build),
+            Step::Install(_) | Step::Switch { .. } | Step::Stop(_) | Step::Prune(_) => None,
+        };
+        if let Some(build) = kept_up {
+            // It has to be kept up; what else is wished does not wait for it.
             let is_restart = self.is_restart(task, build);
-            self.fold_death(now);
-            if is_restart {
+            if why.fault == Fault::Version {
+                self.fold_death(now);
+            }
+            if is_restart || why.fault == Fault::Host {
                 self.fold_restart(now);
             }
             return;
         }
         self.retry_at = now
             + match why.fault {
-                // It has to be kept up; what else is wished does not wait for it.
-                Fault::Host if keeps_up => return self.fold_restart(now),
                 Fault::Host => {
                     self.host_failures = self.host_failures.saturating_add(1);
                     schedule::host_retry(interval, self.host_failures)

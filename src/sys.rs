@@ -20,7 +20,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Where the signal handler writes; -1 until `Signals::new`.
 static SIGNAL_PIPE: AtomicI32 = AtomicI32::new(-1);
@@ -403,6 +403,12 @@ pub fn alarm(seconds: u32) {
     unsafe {
         libc::alarm(seconds);
     }
+}
+
+/// Seconds since 1970 by the wall clock; 0 before then.
+pub fn unix_now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| now.as_secs())
 }
 
 pub fn effective_uid() -> u32 {
