@@ -11,6 +11,7 @@ mod disk;
 mod error;
 mod fetch;
 mod ground;
+mod gzip;
 mod heartbeat;
 mod install;
 mod instance;

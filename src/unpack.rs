@@ -5,17 +5,17 @@
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
-use libflate::gzip::MultiDecoder;
 use tar::{Archive, Entry, EntryType};
 
 use crate::disk;
 use crate::error::{At, Error, Result};
 use crate::fetch::{self, Verified};
+use crate::gzip::Gzip;
 use crate::log;
 
 const ENTRY_LIMIT: u32 = 65_536;
@@ -36,8 +36,7 @@ pub type Progress<'a> = &'a mut dyn FnMut() -> Result<()>;
 /// Unpacks into `root`, which must be empty and ours alone.
 pub fn unpack(tarball: Verified, root: &Path, progress: Progress) -> Result<()> {
     let limit = UNPACKED_LIMIT.min((tarball.size * RATIO_LIMIT).max(RATIO_FLOOR));
-    let source = Inlined(BufReader::with_capacity(CHUNK, tarball.file));
-    let gzip = MultiDecoder::new(source).at("unpack", "the tarball")?;
+    let gzip = Gzip::new(tarball.file).at("unpack", "the tarball")?;
     let bounded = Bounded {
         inner: gzip,
         left: limit,
@@ -75,25 +74,6 @@ fn last_member_size(file: &mut File) -> u64 {
         .and_then(|_| file.read_exact(&mut size))
         .and_then(|()| file.rewind());
     read.map_or(0, |()| u64::from(u32::from_le_bytes(size)))
-}
-
-/// libflate reads byte by byte; inlined, that costs half.
-struct Inlined<R>(BufReader<R>);
-
-impl<R: Read> Read for Inlined<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer)
-    }
-
-    #[inline]
-    fn read_exact(&mut self, buffer: &mut [u8]) -> io::Result<()> {
-        if let ([only], [first, ..]) = (&mut *buffer, self.0.buffer()) {
-            *only = *first;
-            io::BufRead::consume(&mut self.0, 1);
-            return Ok(());
-        }
-        self.0.read_exact(buffer)
-    }
 }
 
 /// A stream that fails past its limit: the bound on everything that is unpacked, headers and padding included.

@@ -1,0 +1,229 @@
+//! A gzip file (RFC 1952), members that follow one another as one stream: libflate inflates, this reads what stands
+//! around it. libflate's own gzip reader takes no zeros after the end, as tapes and some stores leave, takes a header
+//! that is cut short for the end, and brings 21 KB of checksum code for machines faster than ours need be.
+
+use std::io::{self, BufRead, BufReader, Read};
+
+use libflate::deflate::Decoder;
+
+const MAGIC: [u8; 2] = [0x1f, 0x8b];
+/// The only compression method there is.
+const DEFLATE: u8 = 8;
+const HAS_HEADER_CRC: u8 = 1 << 1;
+const HAS_EXTRA: u8 = 1 << 2;
+const HAS_NAME: u8 = 1 << 3;
+const HAS_COMMENT: u8 = 1 << 4;
+/// What libflate's window holds anyway.
+const CHUNK: usize = 64 << 10;
+
+/// What the members hold. An error is told in words that end the sentence "cannot unpack …:".
+pub struct Gzip<R> {
+    /// None after the last member.
+    member: Option<Member<R>>,
+}
+
+struct Member<R> {
+    inflate: Decoder<Inlined<R>>,
+    crc: u32,
+    /// Modulo 2³², as the trailer has it.
+    size: u32,
+}
+
+impl<R: Read> Gzip<R> {
+    pub fn new(inner: R) -> io::Result<Self> {
+        let source = Inlined(BufReader::with_capacity(CHUNK, inner));
+        let member = Some(Member::open(source)?);
+        Ok(Self { member })
+    }
+}
+
+impl<R: Read> Read for Gzip<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some(member) = &mut self.member {
+            let got = member.inflate.read(buffer)?;
+            if got > 0 || buffer.is_empty() {
+                member.crc = crc32(member.crc, &buffer[..got]);
+                // Never more than a buffer, and meant to wrap: the trailer has it modulo 2³².
+                #[expect(clippy::cast_possible_truncation)]
+                {
+                    member.size = member.size.wrapping_add(got as u32);
+                }
+                return Ok(got);
+            }
+            self.member = match self.member.take() {
+                Some(ended) => ended.next()?,
+                None => None,
+            };
+        }
+        Ok(0)
+    }
+}
+
+impl<R: Read> Member<R> {
+    fn open(mut source: Inlined<R>) -> io::Result<Self> {
+        let [m0, m1, method, flags, ..] = take::<10>(&mut source)?;
+        if [m0, m1] != MAGIC || method != DEFLATE {
+            return Err(io::Error::other("it is not gzip"));
+        }
+        if flags & HAS_EXTRA != 0 {
+            for _ in 0..u16::from_le_bytes(take(&mut source)?) {
+                take::<1>(&mut source)?;
+            }
+        }
+        for text in [HAS_NAME, HAS_COMMENT] {
+            while flags & text != 0 && take(&mut source)? != [0] {}
+        }
+        if flags & HAS_HEADER_CRC != 0 {
+            take::<2>(&mut source)?;
+        }
+        Ok(Self {
+            inflate: Decoder::new(source),
+            crc: 0,
+            size: 0,
+        })
+    }
+
+    /// Checks the trailer and opens the member behind it, if there is one.
+    fn next(self) -> io::Result<Option<Self>> {
+        let mut source = self.inflate.into_inner();
+        let crc = u32::from_le_bytes(take(&mut source)?);
+        let size = u32::from_le_bytes(take(&mut source)?);
+        if crc != self.crc || size != self.size {
+            return Err(io::Error::other("its checksum does not match"));
+        }
+        loop {
+            let ahead = source.0.fill_buf()?;
+            match ahead.first() {
+                None => return Ok(None),
+                Some(0) => source.0.consume(1),
+                Some(_) => return Self::open(source).map(Some),
+            }
+        }
+    }
+}
+
+fn take<const N: usize>(source: &mut impl Read) -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    source.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// libflate reads byte by byte; inlined, that costs half.
+struct Inlined<R>(BufReader<R>);
+
+impl<R: Read> Read for Inlined<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+
+    #[inline]
+    fn read_exact(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        if let ([only], [first, ..]) = (&mut *buffer, self.0.buffer()) {
+            *only = *first;
+            self.0.consume(1);
+            return Ok(());
+        }
+        self.0.read_exact(buffer)
+    }
+}
+
+/// Goes on from the CRC-32 (RFC 1952, 8) of what came before, 0 at the start.
+fn crc32(before: u32, bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!before, |crc, byte| {
+        TABLE[usize::from(crc.to_le_bytes()[0] ^ byte)] ^ (crc >> 8)
+    })
+}
+
+const TABLE: [u32; 256] = {
+    let mut table = [0; 256];
+    let mut byte: u32 = 0;
+    while byte < 256 {
+        let mut crc = byte;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = (crc >> 1) ^ (if crc & 1 == 1 { 0xedb8_8320 } else { 0 });
+            bit += 1;
+        }
+        table[byte as usize] = crc;
+        byte += 1;
+    }
+    table
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A member with one stored block, and with what the flags promise.
+    fn member(flags: u8, extras: &[u8], text: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(text.len()).expect("a short text");
+        let mut bytes = vec![0x1f, 0x8b, 8, flags, 1, 2, 3, 4, 0, 255];
+        bytes.extend(extras);
+        bytes.push(1);
+        bytes.extend(length.to_le_bytes());
+        bytes.extend((!length).to_le_bytes());
+        bytes.extend(text);
+        bytes.extend(crc32(0, text).to_le_bytes());
+        bytes.extend(u32::from(length).to_le_bytes());
+        bytes
+    }
+
+    fn read(bytes: &[u8]) -> std::result::Result<String, String> {
+        let mut text = String::new();
+        let read = Gzip::new(bytes).and_then(|mut gzip| gzip.read_to_string(&mut text));
+        read.map(|_| text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_checksum_is_the_one_of_the_rfc() {
+        // The check value of CRC-32/ISO-HDLC.
+        assert_eq!(crc32(0, b"123456789"), 0xcbf4_3926);
+        assert_eq!(crc32(crc32(0, b"1234"), b"56789"), 0xcbf4_3926);
+    }
+
+    #[test]
+    fn members_are_read_as_one_and_zeros_after_them_are_nothing() {
+        let all = [
+            member(0, b"", b"one "),
+            member(0, b"", b""),
+            member(0, b"", b"two"),
+            vec![0; 100],
+        ];
+        assert_eq!(read(&all.concat()), Ok("one two".to_owned()));
+    }
+
+    #[test]
+    fn everything_that_a_header_may_hold_is_skipped() {
+        let extras = b"\x03\x00abcname\0comment\0\x12\x34";
+        assert_eq!(read(&member(0x1e, extras, b"text")), Ok("text".to_owned()));
+    }
+
+    #[test]
+    fn what_is_cut_short_is_never_taken_for_the_end() {
+        let whole = [
+            member(0x1e, b"\0\0n\0c\0\0\0", b"one"),
+            member(0, b"", b"two"),
+        ]
+        .concat();
+        let first = member(0x1e, b"\0\0n\0c\0\0\0", b"one").len();
+        for length in (0..whole.len()).filter(|length| *length != first) {
+            read(&whole[..length]).expect_err(&format!("the first {length} bytes"));
+        }
+    }
+
+    #[test]
+    fn a_wrong_byte_anywhere_in_the_checksum_or_the_size_is_found() {
+        let good = member(0, b"", b"text");
+        for place in good.len() - 8..good.len() {
+            let mut bad = good.clone();
+            bad[place] ^= 1;
+            assert_eq!(read(&bad), Err("its checksum does not match".to_owned()));
+        }
+    }
+
+    #[test]
+    fn what_is_no_gzip_is_named() {
+        let trailing = [member(0, b"", b"text"), b"<html>, and more".to_vec()].concat();
+        assert_eq!(read(&trailing), Err("it is not gzip".to_owned()));
+    }
+}
