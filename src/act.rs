@@ -178,11 +178,13 @@ impl<'a> Act<'a> {
     }
 
     fn locked(&self) -> Outcome {
-        let mut agents = vec![&self.here];
-        agents.extend(&self.there);
-        agents.extend(&self.strays);
-        // Both in one order, so that two acts never wait for each other.
-        agents.sort_by(|one, other| one.paths().agent.cmp(&other.paths().agent));
+        // All in one order, so that two acts never wait for each other.
+        let mut agents: Vec<&Agent> = Vec::new();
+        for agent in self.there.iter().chain(&self.strays).chain([&self.here]) {
+            let path = &agent.paths().agent;
+            let at = agents.partition_point(|other| other.paths().agent < *path);
+            agents.insert(at, agent);
+        }
         let locks: Result<Vec<Lock>> = agents.into_iter().map(lock).collect();
         let _locks = locks.map_err(host)?;
         match self.job.step() {

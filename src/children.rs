@@ -13,9 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::{self, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use miniserde::Serialize;
-
 use crate::error::{At, Error, Result};
+use crate::fields::Field;
 use crate::job::{self, Event, What};
 use crate::log;
 use crate::sys;
@@ -117,7 +116,7 @@ pub struct Child {
 impl Child {
     pub fn spawn(
         mut command: Command,
-        job: &impl Serialize,
+        job: &impl Field,
         patience: Patience,
         by_sudo: bool,
     ) -> Result<Self> {

@@ -5,11 +5,9 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use miniserde::json::{self, Number, Object, Value};
-
 use crate::disk;
 use crate::error::{At, Error, Result};
-use crate::json::{kind, syntax_error};
+use crate::json::{self, Object, Value};
 use crate::log::{Level, printable};
 use crate::model::is_url;
 
@@ -59,11 +57,9 @@ impl Source {
 fn parse(text: &str) -> std::result::Result<Config, String> {
     // Editors of another world begin a file with a mark that is no JSON.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let value: Value = json::from_str(text).map_err(|_| {
-        syntax_error(text).unwrap_or_else(|| "a number in it is out of range".into())
-    })?;
-    let Value::Object(object) = value else {
-        return Err(format!("it is {}, wanted an object: {{…}}", kind(&value)));
+    let object = match json::parse(text)? {
+        Value::Object(object) => object,
+        other => return Err(format!("it is {}, wanted an object: {{…}}", other.kind())),
     };
     let mut config = checked(&object)?;
     config.warnings = unknown_keys(&object);
@@ -95,14 +91,14 @@ fn checked(object: &Object) -> std::result::Result<Config, String> {
 
 fn text(object: &Object, key: &str, wanted: &str) -> std::result::Result<String, String> {
     match object.get(key) {
-        None | Some(Value::Null) => Ok(String::new()),
-        Some(Value::String(text)) if !text.chars().any(char::is_control) => {
+        None => Ok(String::new()),
+        Some(Value::Text(text)) if !text.chars().any(char::is_control) => {
             Ok(text.trim().to_owned())
         }
-        Some(Value::String(_)) => Err(format!("{key} holds control characters, wanted {wanted}")),
+        Some(Value::Text(_)) => Err(format!("{key} holds control characters, wanted {wanted}")),
         Some(other) => Err(format!(
             "{key} is {}, wanted a string: {wanted}",
-            kind(other)
+            other.kind()
         )),
     }
 }
@@ -116,8 +112,8 @@ fn log_level(object: &Object) -> std::result::Result<Level, String> {
     };
     match object.get("debug") {
         Some(Value::Bool(true)) => Ok(Level::Debug),
-        None | Some(Value::Null | Value::Bool(false)) => Ok(level),
-        Some(other) => Err(format!("debug is {}, wanted true or false", kind(other))),
+        None | Some(Value::Bool(false)) => Ok(level),
+        Some(other) => Err(format!("debug is {}, wanted true or false", other.kind())),
     }
 }
 
@@ -134,10 +130,10 @@ fn sudo(object: &Object) -> std::result::Result<String, String> {
 fn interval(object: &Object) -> std::result::Result<Duration, String> {
     let wanted = "wanted whole seconds from 1 to 86400";
     let seconds = match object.get("interval") {
-        None | Some(Value::Null) => INTERVAL_DEFAULT,
-        Some(Value::Number(Number::U64(seconds))) => *seconds,
-        Some(Value::Number(number)) => return Err(format!("interval is {number}, {wanted}")),
-        Some(other) => return Err(format!("interval is {}, {wanted}", kind(other))),
+        None => INTERVAL_DEFAULT,
+        Some(Value::Number(seconds)) => *seconds,
+        Some(Value::Negative(seconds)) => return Err(format!("interval is {seconds}, {wanted}")),
+        Some(other) => return Err(format!("interval is {}, {wanted}", other.kind())),
     };
     if (1..=INTERVAL_LONGEST).contains(&seconds) {
         Ok(Duration::from_secs(seconds))
@@ -211,7 +207,7 @@ fn unknown_keys(object: &Object) -> Vec<String> {
         "http",
         "sudo",
     ];
-    let unknown = object.keys().filter(|key| !known.contains(&key.as_str()));
+    let unknown = object.keys().filter(|key| !known.contains(key));
     unknown
         .map(|key| format!("the key {key:?} is unknown and ignored"))
         .collect()
@@ -220,17 +216,17 @@ fn unknown_keys(object: &Object) -> Vec<String> {
 /// The original's HTTP settings are checked, so that a later version may use them; whether they are switched on.
 fn is_http_enabled(object: &Object) -> std::result::Result<bool, String> {
     let http = match object.get("http") {
-        None | Some(Value::Null) => return Ok(false),
+        None => return Ok(false),
         Some(Value::Object(http)) => http,
-        Some(other) => return Err(format!("http is {}, wanted an object: {{…}}", kind(other))),
+        Some(other) => return Err(format!("http is {}, wanted an object: {{…}}", other.kind())),
     };
     text(http, "listen", "address:port to listen on").map_err(|error| format!("http.{error}"))?;
     match http.get("enabled") {
-        None | Some(Value::Null) => Ok(false),
+        None => Ok(false),
         Some(Value::Bool(enabled)) => Ok(*enabled),
         Some(other) => Err(format!(
             "http.enabled is {}, wanted true or false",
-            kind(other)
+            other.kind()
         )),
     }
 }
@@ -311,7 +307,7 @@ mod tests {
             ),
             (
                 r#"{"server": "m", "interval": 1.5}"#,
-                "interval is 1.5, wanted whole seconds",
+                "interval is a fraction, wanted whole seconds",
             ),
             (
                 r#"{"server": "m", "log_level": "loud"}"#,

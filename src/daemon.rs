@@ -2,7 +2,6 @@
 //! name, talks to another host, or touches an agent's directory.
 #![expect(clippy::disallowed_methods, reason = "the loop that timers drive")]
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -10,10 +9,12 @@ use nanorand::{Rng, WyRand};
 
 use crate::children::{Child, OwnProgram, Patience};
 use crate::config::{Config, Source};
+use crate::digest::Digest;
 use crate::error::{At, Result};
 use crate::job::{ActJob, BeatJob, Event, Role, SeenAgent, VERSION, What};
 use crate::log;
 use crate::model::{AgentName, Cmd, Desired, Failure, Fault, Place, Step, Task};
+use crate::named::Named;
 use crate::roster::{Done, Roster};
 use crate::schedule;
 use crate::sys::{self, Signals};
@@ -42,11 +43,11 @@ pub struct Daemon {
     run_user: String,
     roster: Roster,
     beat: Option<Beat>,
-    acts: BTreeMap<AgentName, Act>,
+    acts: Named<Act>,
     /// When the last act of an agent ended: older looks at it are stale.
-    acted: BTreeMap<AgentName, Instant>,
+    acted: Named<Instant>,
     /// Stopped as one user and not yet started as another: not to be left like this.
-    between: BTreeSet<AgentName>,
+    between: Vec<AgentName>,
     /// A saved wish may be out of date: nothing is done before the server was asked once.
     has_asked: bool,
     next_beat: Instant,
@@ -94,18 +95,23 @@ impl Clock {
 
 /// What the log has said last of a subject, so that a fault that lasts is one line.
 #[derive(Default)]
-struct Said(BTreeMap<String, String>);
+struct Said(Vec<(String, String)>);
 
 impl Said {
     fn is_news(&mut self, subject: &str, text: &str) -> bool {
-        self.0
-            .insert(subject.to_owned(), text.to_owned())
-            .as_deref()
-            != Some(text)
+        let known = self.0.iter_mut().find(|(known, _)| known == subject);
+        match known {
+            Some((_, last)) if last == text => return false,
+            Some((_, last)) => text.clone_into(last),
+            None => self.0.push((subject.to_owned(), text.to_owned())),
+        }
+        true
     }
 
     fn forget(&mut self, subject: &str) -> bool {
-        self.0.remove(subject).is_some()
+        let before = self.0.len();
+        self.0.retain(|(known, _)| known != subject);
+        self.0.len() < before
     }
 }
 
@@ -140,9 +146,9 @@ impl Daemon {
             random,
             roster,
             beat: None,
-            acts: BTreeMap::new(),
-            acted: BTreeMap::new(),
-            between: BTreeSet::new(),
+            acts: Named::default(),
+            acted: Named::default(),
+            between: Vec::new(),
             has_asked: false,
             failed_posts: 0,
             said: Said::default(),
@@ -340,12 +346,12 @@ impl Daemon {
     }
 
     fn forget_unnamed(&mut self) {
-        let named: BTreeSet<AgentName> = self.roster.names().into_iter().collect();
-        self.acted.retain(|name, _| named.contains(name));
+        let is_named = |name: &AgentName| self.roster.desired(name).is_some();
+        self.acted.retain(|name, _| is_named(name));
         self.said
             .0
-            .retain(|subject, _| match subject.split_once(' ') {
-                Some((name, _)) => AgentName::parse(name).is_some_and(|name| named.contains(&name)),
+            .retain(|(subject, _)| match subject.split_once(' ') {
+                Some((name, _)) => AgentName::parse(name).is_some_and(|name| is_named(&name)),
                 None => true,
             });
     }
@@ -353,7 +359,7 @@ impl Daemon {
     /// Ends downloads that the server no longer wants, and those of an agent that has died meanwhile: it is started
     /// first, and the download goes on after that where it was.
     fn withdraw_acts(&mut self) {
-        for (name, act) in &mut self.acts {
+        for (name, act) in self.acts.iter_mut() {
             let Step::Install(release) = &act.task.step else {
                 continue;
             };
@@ -378,7 +384,7 @@ impl Daemon {
         let now = self.clock.now();
         let mut tasks = Vec::new();
         for name in self.roster.names() {
-            if self.acts.contains_key(&name) {
+            if self.acts.get(&name).is_some() {
                 continue;
             }
             if self.roster.lacks_a_look(&name) {
@@ -386,8 +392,10 @@ impl Daemon {
             }
             tasks.extend(self.roster.next_task(&name, now).map(|task| (name, task)));
         }
-        tasks.sort_by_key(|(_, task)| matches!(task.step, Step::Install(_) | Step::Prune(_)));
-        for (name, task) in tasks {
+        let fetches =
+            |(_, task): &(_, Task)| matches!(task.step, Step::Install(_) | Step::Prune(_));
+        let (last, first): (Vec<_>, Vec<_>) = tasks.into_iter().partition(fetches);
+        for (name, task) in first.into_iter().chain(last) {
             let is_switch = |task: &Task| matches!(task.step, Step::Switch { .. });
             let waits = is_switch(&task) && self.acts.values().any(|act| is_switch(&act.task));
             if !waits && self.acts.len() < ACTS_AT_ONCE {
@@ -442,7 +450,7 @@ impl Daemon {
     fn tend_acts(&mut self) {
         let now = Instant::now();
         let mut ended = Vec::new();
-        for (name, act) in &mut self.acts {
+        for (name, act) in self.acts.iter_mut() {
             let (events, end) = act.child.tend(now);
             for event in events {
                 act.phase = event.phase.clone().unwrap_or_default();
@@ -487,9 +495,10 @@ impl Daemon {
         self.acted.insert(name.clone(), Instant::now());
         let is_to_run = |d: &Desired| d.cmd == Cmd::Start;
         if matches!(task.step, Step::Stop(_)) && self.roster.desired(&name).is_some_and(is_to_run) {
-            self.between.insert(name.clone());
+            self.between.retain(|other| *other != name);
+            self.between.push(name.clone());
         } else {
-            self.between.remove(&name);
+            self.between.retain(|other| *other != name);
         }
         if self.tell(&name, &task, outcome.as_ref().err()) {
             self.next_beat = self.next_beat.min(Instant::now() + REPORT_SOON);
@@ -570,7 +579,7 @@ impl Daemon {
     /// Ends the children, save one that is between two versions of its agent: that one finishes by itself.
     fn stop(mut self) {
         for name in std::mem::take(&mut self.between) {
-            if !self.acts.contains_key(&name)
+            if self.acts.get(&name).is_none()
                 && let Some(task) = self.roster.next_task(&name, self.clock.now())
             {
                 self.start_act(name.clone(), task);
@@ -584,7 +593,7 @@ impl Daemon {
             beat.is_settled = true;
             beat.child.end("the updater stops".to_owned());
         }
-        for act in self.acts.values_mut().filter(|act| !act.child.critical) {
+        for (_, act) in self.acts.iter_mut().filter(|(_, act)| !act.child.critical) {
             act.is_withdrawn = true;
             act.child.end("the updater stops".to_owned());
         }
@@ -600,7 +609,7 @@ impl Daemon {
             self.signals.take();
         }
         let beat = self.beat.iter_mut().map(|beat| &mut beat.child);
-        let acts = self.acts.values_mut().map(|act| &mut act.child);
+        let acts = self.acts.iter_mut().map(|(_, act)| &mut act.child);
         for child in beat.chain(acts).filter(|child| !child.critical) {
             child.kill();
         }
@@ -648,8 +657,10 @@ fn seed() -> u64 {
     bytes.extend(now.map_or(0, |now| now.as_nanos()).to_le_bytes());
     bytes.extend(std::process::id().to_le_bytes());
     bytes.extend(sys::hostname().unwrap_or_default().into_bytes());
-    let digest = md5::compute(bytes).0;
+    let mut digest = Digest::new();
+    digest.add(&bytes);
     digest
+        .bytes()
         .iter()
         .fold(0, |seed, byte| seed << 8 | u64::from(*byte))
 }

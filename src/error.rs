@@ -5,9 +5,12 @@ use std::fmt;
 
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// One failed action, in the words of an operator.
+/// One failed action, in the words of an operator. One pointer wide: every `Result` that is handed up carries it.
 #[derive(Debug)]
-pub struct Error {
+pub struct Error(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
     what: &'static str,
     subject: String,
     cause: String,
@@ -15,31 +18,43 @@ pub struct Error {
 
 impl Error {
     pub fn new(what: &'static str, subject: impl fmt::Display, cause: impl fmt::Display) -> Self {
-        Self {
+        Self::written(what, &subject, &cause)
+    }
+
+    /// One copy for all types.
+    #[cold]
+    #[inline(never)]
+    fn written(what: &'static str, subject: &dyn fmt::Display, cause: &dyn fmt::Display) -> Self {
+        Self(Box::new(Parts {
             what,
             subject: subject.to_string(),
             cause: cause.to_string(),
-        }
+        }))
     }
 
     pub fn is_about(&self, what: &str) -> bool {
-        self.what == what
+        self.0.what == what
     }
 
     pub fn with_hint(mut self, hint: &str) -> Self {
-        self.cause = format!("{} ({hint})", self.cause);
+        self.0.cause = format!("{} ({hint})", self.0.cause);
         self
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "cannot {} {}: ", self.what, self.subject)?;
+        let Parts {
+            what,
+            subject,
+            cause,
+        } = &*self.0;
         // The system's own words end in " (os error 2)", which tells an operator nothing more.
-        match self.cause.rfind(" (os error ") {
-            Some(end) => f.write_str(&self.cause[..end]),
-            None => f.write_str(&self.cause),
-        }
+        let cause = match cause.rfind(" (os error ") {
+            Some(end) => &cause[..end],
+            None => cause,
+        };
+        write!(f, "cannot {what} {subject}: {cause}")
     }
 }
 

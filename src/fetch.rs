@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use minreq::{Request, ResponseLazy};
 
+use crate::digest::Digest;
 use crate::error::{At, Error, Result};
 use crate::job::VERSION;
 use crate::model::{is_md5, is_url};
@@ -297,7 +298,7 @@ struct Download<'a> {
     url: &'a str,
     part: &'a Path,
     file: File,
-    sum: md5::Context,
+    sum: Digest,
     have: u64,
     total: Option<u64>,
     fresh_starts: u32,
@@ -315,7 +316,7 @@ impl<'a> Download<'a> {
             .mode(0o644)
             .open(part)
             .at("open", part.display())?;
-        let mut sum = md5::Context::new();
+        let mut sum = Digest::new();
         let mut have = 0;
         let mut chunk = vec![0; CHUNK];
         loop {
@@ -323,7 +324,7 @@ impl<'a> Download<'a> {
             if got == 0 {
                 break;
             }
-            sum.consume(&chunk[..got]);
+            sum.add(&chunk[..got]);
             have += got as u64;
             progress(have, None)?;
         }
@@ -344,13 +345,13 @@ impl<'a> Download<'a> {
         self.file
             .seek(SeekFrom::Start(0))
             .at("rewind", self.part.display())?;
-        self.sum = md5::Context::new();
+        self.sum = Digest::new();
         self.have = 0;
         Ok(())
     }
 
     fn digest(&self) -> String {
-        format!("{:x}", self.sum.clone().finalize())
+        self.sum.clone().hex()
     }
 
     fn matches(&self, md5: &str) -> bool {
@@ -489,7 +490,7 @@ impl<'a> Download<'a> {
         self.file
             .write_all(bytes)
             .at("write", self.part.display())?;
-        self.sum.consume(bytes);
+        self.sum.add(bytes);
         self.have += bytes.len() as u64;
         progress(self.have, self.total)
     }

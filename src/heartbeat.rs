@@ -1,51 +1,62 @@
 //! The heartbeat's bytes: what was seen → request, answer → desired agents. Pure; `beat.rs` carries them.
 //! The format is that of the original updater and its stock server, with fields of ours that it ignores.
 
-use std::collections::BTreeSet;
-
-use miniserde::json::{self, Array, Object, Value};
-use miniserde::{Serialize, json::from_str};
-
+use crate::fields::{self, fields};
 use crate::job::{BeatJob, Reported, SeenAgent, VERSION};
-use crate::json::{kind, syntax_error};
+use crate::json::{self, Object, Value};
 use crate::log::brief;
 use crate::model::{Desired, Own, Refusal, Site, State, WireAgent};
+use crate::named::Named;
 
 /// Words of ours in a heartbeat stay within this; stock servers keep them in a column of a table.
 const TEXT_LIMIT: usize = 200;
 /// More refused entries than these are only counted: log and heartbeat must not grow with a server's mistake.
 const REFUSALS_TOLD: usize = 20;
 
-#[derive(Serialize)]
 struct Request {
     hostname: String,
     ip: String,
-    #[serde(rename = "runUser")]
     run_user: String,
-    #[serde(rename = "updaterVersion")]
     updater_version: String,
     /// Never null: the stock server dies of it.
-    #[serde(rename = "realAgents")]
     real_agents: Vec<RealAgent>,
     arch: String,
     errors: Vec<String>,
 }
 
-#[derive(Serialize)]
+fields!(Request {
+    hostname,
+    ip,
+    run_user "runUser",
+    updater_version "updaterVersion",
+    real_agents "realAgents",
+    arch,
+    errors,
+});
+
 struct RealAgent {
     name: String,
     version: String,
     status: String,
     timestamp: u64,
-    #[serde(rename = "runUser")]
     run_user: String,
-    #[serde(rename = "workDir")]
     work_dir: String,
-    #[serde(rename = "desiredVersion")]
     desired_version: String,
     phase: String,
     error: String,
 }
+
+fields!(RealAgent {
+    name,
+    version,
+    status,
+    timestamp,
+    run_user "runUser",
+    work_dir "workDir",
+    desired_version "desiredVersion",
+    phase,
+    error,
+});
 
 /// The body of a heartbeat. `now` is in seconds since 1970.
 pub fn request(job: &BeatJob, seen: &[SeenAgent], ip: &str, arch: &str, now: u64) -> String {
@@ -58,7 +69,7 @@ pub fn request(job: &BeatJob, seen: &[SeenAgent], ip: &str, arch: &str, now: u64
             real_agent(agent, seen, now)
         })
         .collect();
-    json::to_string(&Request {
+    fields::write(&Request {
         hostname: job.hostname.clone(),
         ip: ip.to_owned(),
         run_user: job.run_user.clone(),
@@ -126,60 +137,54 @@ pub fn answer(status: u16, reason: &str, body: &[u8]) -> Result<Vec<Entry>, Stri
         return Err(format!("{status} {}", brief(reason, 80)).trim().to_owned());
     }
     let text = std::str::from_utf8(body).map_err(|_| "the answer is not UTF-8".to_owned())?;
-    let value: Value = from_str(text).map_err(|_| not_json(text))?;
-    let Value::Object(object) = value else {
-        return Err(format!("the answer is {}, not an object", kind(&value)));
+    let object = match json::parse(text).map_err(|place| not_json(text, &place))? {
+        Value::Object(object) => object,
+        other => return Err(format!("the answer is {}, not an object", other.kind())),
     };
     if let Some(complaint) = complaint(&object) {
         return Err(complaint);
     }
     match object.get("desiredAgents") {
-        Some(Value::Array(agents)) => Ok(entries(agents)),
-        Some(Value::Null) => Ok(Vec::new()),
-        Some(other) => Err(format!("desiredAgents is {}, not a list", kind(other))),
+        Some(Value::List(agents)) => Ok(entries(agents)),
+        Some(other) => Err(format!("desiredAgents is {}, not a list", other.kind())),
+        None if object.keys().any(|key| key == "desiredAgents") => Ok(Vec::new()),
         None => Err("the answer has no desiredAgents".to_owned()),
     }
 }
 
-fn not_json(text: &str) -> String {
+fn not_json(text: &str, place: &str) -> String {
     if text.trim_start().starts_with('<') {
         return "the answer is HTML, not JSON".to_owned();
     }
-    let place = syntax_error(text).unwrap_or_else(|| "a number is out of range".to_owned());
     format!("the answer is not JSON: {place}")
 }
 
 /// What a server says in place of a desired state: `errorMessage`, or the stock server's `success` and `message`.
 fn complaint(object: &Object) -> Option<String> {
-    let said = |key: &str| match object.get(key) {
-        Some(Value::String(text)) if !text.is_empty() => Some(brief(text, TEXT_LIMIT)),
-        _ => None,
+    let text = match object.text("errorMessage") {
+        "" if object.get("success") != Some(&Value::Bool(false)) => return None,
+        "" => match object.text("message") {
+            "" => "no success",
+            text => text,
+        },
+        text => text,
     };
-    if let Some(text) = said("errorMessage") {
-        return Some(format!("the server says: {text}"));
-    }
-    match object.get("success") {
-        Some(Value::Bool(false)) => {
-            let text = said("message").unwrap_or_else(|| "no success".to_owned());
-            Some(format!("the server says: {text}"))
-        }
-        _ => None,
-    }
+    Some(format!("the server says: {}", brief(text, TEXT_LIMIT)))
 }
 
 /// The desired state on disk: a bare list, as the original writes it, or a whole answer.
 pub fn saved(text: &str) -> Option<Vec<Entry>> {
-    match from_str(text).ok()? {
-        Value::Array(agents) => Some(entries(&agents)),
+    match json::parse(text).ok()? {
+        Value::List(agents) => Some(entries(&agents)),
         Value::Object(object) => match object.get("desiredAgents")? {
-            Value::Array(agents) => Some(entries(agents)),
+            Value::List(agents) => Some(entries(agents)),
             _ => None,
         },
         _ => None,
     }
 }
 
-fn entries(agents: &Array) -> Vec<Entry> {
+fn entries(agents: &[Value]) -> Vec<Entry> {
     agents.iter().map(entry).collect()
 }
 
@@ -187,19 +192,16 @@ fn entry(value: &Value) -> Entry {
     let Value::Object(object) = value else {
         return Err(Refusal {
             name: String::new(),
-            cause: format!("it is {}, not an object", kind(value)),
+            cause: format!("it is {}, not an object", value.kind()),
         });
     };
-    let name = match object.get("name") {
-        Some(Value::String(name)) => name.clone(),
-        _ => String::new(),
-    };
+    let name = object.text("name").to_owned();
     let text = |key: &str| match object.get(key) {
-        None | Some(Value::Null) => Ok(String::new()),
-        Some(Value::String(text)) => Ok(text.clone()),
+        None => Ok(String::new()),
+        Some(Value::Text(text)) => Ok(text.clone()),
         Some(other) => Err(Refusal {
             name: name.clone(),
-            cause: format!("{key} is {}, not a string", kind(other)),
+            cause: format!("{key} is {}, not a string", other.kind()),
         }),
     };
     Ok(WireAgent {
@@ -218,24 +220,20 @@ fn entry(value: &Value) -> Entry {
 /// The entries that can be followed, and why the others cannot. Of two with one name the first counts.
 pub fn sort(entries: Vec<Entry>, own: &Own) -> (Vec<WireAgent>, Vec<Refusal>) {
     let mut accepted: Vec<WireAgent> = Vec::new();
-    let mut names = BTreeSet::new();
+    let mut names = Named::default();
     let (mut refused, mut unsaid) = (Vec::new(), 0_u32);
     for entry in entries {
         let checked = entry.and_then(|wire| {
-            let is_second = names.contains(&wire.name);
             let cause = match Desired::check(&wire, own) {
-                Ok(_) if is_second => "it is named twice, the first entry counts".to_owned(),
-                Ok(_) => return Ok(wire),
+                Ok(desired) if names.insert(desired.name.clone(), 0).is_none() => return Ok(wire),
+                Ok(_) => "it is named twice, the first entry counts".to_owned(),
                 Err(cause) => cause,
             };
             let name = wire.name;
             Err(Refusal { name, cause })
         });
         match checked {
-            Ok(wire) => {
-                names.insert(wire.name.clone());
-                accepted.push(wire);
-            }
+            Ok(wire) => accepted.push(wire),
             Err(refusal) if refused.len() < REFUSALS_TOLD => refused.push(refusal),
             Err(_) => unsaid += 1,
         }

@@ -9,12 +9,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use miniserde::json;
-
 use crate::agent::Agent;
 use crate::disk;
 use crate::error::{At, Error, Result};
 use crate::fetch;
+use crate::fields;
 use crate::job::Event;
 use crate::model::{AgentName, Release};
 use crate::observe::Receipt;
@@ -185,7 +184,7 @@ fn receipt(name: &AgentName, release: &Release, tarball: &fetch::Verified, url: 
 }
 
 pub fn write_receipt(dir: &Path, receipt: &Receipt) -> Result<()> {
-    let text = json::to_string(receipt);
+    let text = fields::write(receipt);
     disk::write_atomic(&dir.join(".receipt.json"), text.as_bytes())
 }
 

@@ -5,14 +5,14 @@
     reason = "jobs and events travel over stdin and stdout"
 )]
 
-use std::io::{Read, Seek, Write};
-
-use miniserde::{Deserialize, Serialize, json};
+use std::io::{Seek, Write};
 
 use crate::error::{At, Error, Result};
+use crate::fields::{self, Field, fields, words};
 use crate::model::{
     AgentName, Build, Fault, Place, Refusal, Release, Site, Spot, Step, Task, Version, WireAgent,
 };
+use crate::start;
 use crate::sys;
 
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -20,7 +20,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 const JOB_LIMIT: u64 = 16 << 20;
 
 /// What a beat is to do.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug)]
 pub struct BeatJob {
     pub made_by: String,
     /// Where to POST; none while the server is left in peace, and then the beat only looks.
@@ -38,8 +38,21 @@ pub struct BeatJob {
     pub agents: Vec<Reported>,
 }
 
+fields!(BeatJob {
+    made_by,
+    url,
+    hostname,
+    ip,
+    run_user,
+    sudo,
+    own_dir,
+    log_level,
+    errors,
+    agents,
+});
+
 /// One agent of the accepted desired state, and what only the daemon knows of it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug)]
 pub struct Reported {
     pub wire: WireAgent,
     /// Where it last ran well, when that is not where it should be.
@@ -48,7 +61,14 @@ pub struct Reported {
     pub error: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+fields!(Reported {
+    wire,
+    there,
+    phase,
+    error,
+});
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Install,
     Switch,
@@ -58,8 +78,17 @@ enum Kind {
     Look,
 }
 
+words!(Kind {
+    Install,
+    Switch,
+    Start,
+    Stop,
+    Prune,
+    Look,
+});
+
 /// One step of one agent.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug)]
 pub struct ActJob {
     made_by: String,
     pub log_level: String,
@@ -77,8 +106,23 @@ pub struct ActJob {
     pub role: Role,
 }
 
+fields!(ActJob {
+    made_by,
+    log_level,
+    name,
+    place,
+    kind,
+    release,
+    back,
+    build,
+    keep,
+    there,
+    strays,
+    role,
+});
+
 /// As whom an act is carried out.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default)]
 pub struct Role {
     /// Another user, whom root becomes; none: whoever we are.
     pub run_as: Option<String>,
@@ -87,6 +131,12 @@ pub struct Role {
     /// The daemon is not root, and the child came through sudo.
     pub by_sudo: bool,
 }
+
+fields!(Role {
+    run_as,
+    moving,
+    by_sudo,
+});
 
 impl Role {
     /// `own` is the daemon's user, `there` where else the agent lives.
@@ -187,7 +237,7 @@ impl ActJob {
 }
 
 /// What a child reports. One flat record: miniserde has no enums with data.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default)]
 pub struct Event {
     pub what: What,
     /// With `Phase`: what is being done, for heartbeat and status.
@@ -206,7 +256,20 @@ pub struct Event {
     pub retry_after: Option<u64>,
 }
 
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+fields!(Event {
+    what,
+    phase,
+    bytes,
+    total,
+    error,
+    fault,
+    seen,
+    agents,
+    refused,
+    retry_after,
+});
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum What {
     /// A sign of life, with what is being done.
     #[default]
@@ -223,22 +286,29 @@ pub enum What {
     Done,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+words!(What {
+    Phase,
+    Critical,
+    Observed,
+    Answered,
+    Refused,
+    Done,
+});
+
+#[derive(Debug, Clone)]
 pub struct SeenAgent {
     pub name: AgentName,
     pub here: Site,
     pub there: Option<Site>,
 }
 
+fields!(SeenAgent { name, here, there });
+
 impl Event {
     /// Prints the event as one line. Fails when the daemon is gone: that is how an orphan finds out.
     pub fn send(&self) -> Result<()> {
-        let line = json::to_string(self) + "\n";
-        let mut stdout = std::io::stdout();
-        stdout
-            .write_all(line.as_bytes())
-            .and_then(|()| stdout.flush())
-            .at("report to", "the daemon")
+        let line = fields::write(self) + "\n";
+        start::write_stdout(&line).at("report to", "the daemon")
     }
 
     /// Says what is being done.
@@ -253,14 +323,14 @@ impl Event {
     }
 
     pub fn parse(line: &str) -> Option<Self> {
-        line.starts_with('{').then(|| json::from_str(line).ok())?
+        line.starts_with('{').then(|| fields::read(line))?
     }
 }
 
 /// A job as a file that can be a child's stdin: unlike a pipe it never makes the daemon wait.
-pub fn to_stdin(job: &impl Serialize) -> std::io::Result<std::fs::File> {
+pub fn to_stdin(job: &impl Field) -> std::io::Result<std::fs::File> {
     let mut file = sys::nameless_file()?;
-    file.write_all(json::to_string(job).as_bytes())?;
+    file.write_all(fields::write(job).as_bytes())?;
     file.rewind()?;
     Ok(file)
 }
@@ -277,15 +347,11 @@ pub fn act_from_stdin() -> Result<ActJob> {
     Ok(job)
 }
 
-fn from_stdin<T: Deserialize>() -> Result<T> {
+fn from_stdin<T: Field>() -> Result<T> {
     let refuse = |cause: &str| Error::new("read", "the job on stdin", cause);
-    let mut text = String::new();
-    std::io::stdin()
-        .take(JOB_LIMIT)
-        .read_to_string(&mut text)
-        .map_err(|error| refuse(&error.to_string()))?;
-    json::from_str(&text)
-        .map_err(|_| refuse("it is none of ours; this command is for the daemon's own use"))
+    let text = start::read_stdin(JOB_LIMIT).map_err(|error| refuse(&error.to_string()))?;
+    fields::read(&text)
+        .ok_or_else(|| refuse("it is none of ours; this command is for the daemon's own use"))
 }
 
 fn same_version(made_by: &str) -> Result<()> {

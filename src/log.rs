@@ -6,9 +6,9 @@
 )]
 
 use std::fmt;
-use std::io::Write;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use crate::start;
 use crate::sys;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -85,7 +85,7 @@ fn line(level: Level, message: fmt::Arguments) {
 pub fn write(line: &str) {
     if sys::is_writable(libc::STDERR_FILENO) {
         // There is nobody left to tell.
-        let _ = std::io::stderr().write_all(line.as_bytes());
+        let _ = start::write_stderr(line);
     }
 }
 

@@ -1,5 +1,8 @@
-//! Arguments, the order of things, exit codes.
+//! Arguments, the order of things, exit codes. The C library enters at `start::main`, which calls `run`.
+#![cfg_attr(not(test), no_main)]
 
+#[cfg(all(panic = "abort", not(test)))]
+mod absent;
 mod act;
 mod agent;
 mod beat;
@@ -7,9 +10,11 @@ mod children;
 mod config;
 mod control;
 mod daemon;
+mod digest;
 mod disk;
 mod error;
 mod fetch;
+mod fields;
 mod ground;
 mod gzip;
 mod heartbeat;
@@ -19,20 +24,20 @@ mod job;
 mod json;
 mod log;
 mod model;
+mod named;
 mod observe;
 mod plan;
 mod record;
 mod roster;
 mod schedule;
+mod start;
+mod syntax;
 mod sys;
 mod unpack;
-#[cfg(all(panic = "abort", not(test)))]
-mod unwind;
 mod user;
 
-use std::io::Write;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use config::{Config, Source};
 use daemon::Daemon;
@@ -41,6 +46,7 @@ use lexopt::prelude::{Long, Short, Value};
 
 const HELP: &str = include_str!("help.txt");
 
+const FINE: u8 = 0;
 const FAILED: u8 = 1;
 const BAD_USAGE: u8 = 2;
 const ALREADY_RUNNING: u8 = 3;
@@ -52,6 +58,7 @@ enum Command {
     Beat,
     Act,
     Version,
+    LongVersion,
     Help,
 }
 
@@ -60,18 +67,20 @@ struct Arguments {
     command: Command,
 }
 
-fn main() -> ExitCode {
+/// Carries out what the arguments, without the program's name, ask for; tells the exit code.
+fn run(arguments: Vec<OsString>) -> u8 {
     sys::close_inherited_on_exec();
     sys::unblock_signals();
     sys::set_umask();
-    let arguments = match arguments() {
+    let arguments = match parse(arguments) {
         Ok(arguments) => arguments,
         Err(error) => return fail(BAD_USAGE, &format!("{error}; see ops-updater -h")),
     };
     match arguments.command {
         Command::Version => print(job::VERSION),
+        Command::LongVersion => print(&format!("ops-updater {} {}", job::VERSION, install::ARCH)),
         Command::Help => print(HELP.trim_end()),
-        Command::Run => run(&arguments.config),
+        Command::Run => serve(&arguments.config),
         Command::Check => check(&arguments.config),
         Command::Pid => pid(&arguments.config),
         Command::Beat => child(job::beat_from_stdin().and_then(|job| {
@@ -85,14 +94,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn arguments() -> std::result::Result<Arguments, lexopt::Error> {
-    let mut parser = lexopt::Parser::from_env();
+fn parse(arguments: Vec<OsString>) -> std::result::Result<Arguments, lexopt::Error> {
+    let mut parser = lexopt::Parser::from_args(arguments);
     let mut config = PathBuf::from("cfg.json");
     let mut command = None;
     while let Some(argument) = parser.next()? {
         match argument {
             Short('c') | Long("config") => config = parser.value()?.into(),
-            Short('v') | Long("version") => command = Some(Command::Version),
+            Short('v') => command = Some(Command::Version),
+            Long("version") => command = Some(Command::LongVersion),
             Short('h') | Long("help") => command = Some(Command::Help),
             Value(word) if command.is_none() => {
                 command = Some(match word.to_str() {
@@ -114,21 +124,17 @@ fn arguments() -> std::result::Result<Arguments, lexopt::Error> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one line of a failure")]
-fn fail(code: u8, message: &str) -> ExitCode {
+fn fail(code: u8, message: &str) -> u8 {
     // Nobody is left to tell when stderr is gone.
-    let _ = writeln!(
-        std::io::stderr(),
-        "ops-updater: {}",
-        log::printable(message)
-    );
-    ExitCode::from(code)
+    let _ = start::write_stderr(&format!("ops-updater: {}\n", log::printable(message)));
+    code
 }
 
 #[expect(clippy::disallowed_methods, reason = "what a command is asked for")]
-fn print(text: &str) -> ExitCode {
-    match writeln!(std::io::stdout(), "{text}") {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::from(FAILED),
+fn print(text: &str) -> u8 {
+    match start::write_stdout(&format!("{text}\n")) {
+        Ok(()) => FINE,
+        Err(_) => FAILED,
     }
 }
 
@@ -138,9 +144,9 @@ fn set_level(name: &str) {
     }
 }
 
-fn child(done: Result<()>) -> ExitCode {
+fn child(done: Result<()>) -> u8 {
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => FINE,
         Err(error) => fail(FAILED, &error.to_string()),
     }
 }
@@ -151,7 +157,7 @@ fn load(file: &Path) -> Result<(Source, Config)> {
     Ok((source, config))
 }
 
-fn run(file: &Path) -> ExitCode {
+fn serve(file: &Path) -> u8 {
     let (source, config) = match load(file) {
         Ok(loaded) => loaded,
         Err(error) => return fail(BAD_USAGE, &error.to_string()),
@@ -177,13 +183,13 @@ fn run(file: &Path) -> ExitCode {
             daemon.run();
             // Held until the process is gone: whoever sees it free may replace the binary.
             std::mem::forget(lock);
-            ExitCode::SUCCESS
+            FINE
         }
         Err(error) => fail(FAILED, &error.to_string()),
     }
 }
 
-fn check(file: &Path) -> ExitCode {
+fn check(file: &Path) -> u8 {
     let (source, config) = match load(file) {
         Ok(loaded) => loaded,
         Err(error) => return fail(BAD_USAGE, &error.to_string()),
@@ -214,10 +220,10 @@ fn check(file: &Path) -> ExitCode {
 }
 
 /// Prints the pid of who holds the lock; with nobody holding it fails in silence, for scripts.
-fn pid(file: &Path) -> ExitCode {
+fn pid(file: &Path) -> u8 {
     let source = Source::new(file).ok();
     match source.and_then(|source| instance::holder(&source.own_dir)) {
         Some(pid) => print(&pid.to_string()),
-        None => ExitCode::from(FAILED),
+        None => FAILED,
     }
 }

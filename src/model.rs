@@ -3,8 +3,8 @@
 
 use std::fmt;
 
-use miniserde::{Deserialize, Serialize, make_place};
-
+use crate::fields::{Field, fields, words};
+use crate::json::Value;
 use crate::log::{brief, printable};
 
 /// The longest name and version; a directory entry holds 255 bytes, and we append to both.
@@ -36,26 +36,17 @@ macro_rules! checked_name {
             }
         }
 
-        impl Serialize for $name {
-            fn begin(&self) -> miniserde::ser::Fragment<'_> {
-                self.0.begin()
+        impl Field for $name {
+            fn to_value(&self) -> Value {
+                self.0.to_value()
+            }
+
+            fn take(value: Value, spoiled: &mut bool) -> Self {
+                let text = String::take(value, spoiled);
+                *spoiled |= !is_plain_name(&text);
+                Self(text)
             }
         }
-
-        const _: () = {
-            make_place!(Place);
-            impl miniserde::de::Visitor for Place<$name> {
-                fn string(&mut self, text: &str) -> miniserde::Result<()> {
-                    self.out = Some($name::parse(text).ok_or(miniserde::Error)?);
-                    Ok(())
-                }
-            }
-            impl Deserialize for $name {
-                fn begin(out: &mut Option<Self>) -> &mut dyn miniserde::de::Visitor {
-                    Place::new(out)
-                }
-            }
-        };
     };
 }
 
@@ -77,29 +68,39 @@ fn is_plain_name(text: &str) -> bool {
 }
 
 /// One agent of the desired state in wire format, every field as the server wrote it.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct WireAgent {
     pub name: String,
     pub version: String,
     pub tarball: String,
     pub md5: String,
     pub cmd: String,
-    #[serde(rename = "runUser")]
     pub run_user: String,
-    #[serde(rename = "workDir")]
     pub work_dir: String,
-    #[serde(rename = "configFileName")]
     pub config_file_name: String,
-    #[serde(rename = "configRemoteUrl")]
     pub config_remote_url: String,
 }
 
+fields!(WireAgent {
+    name,
+    version,
+    tarball,
+    md5,
+    cmd,
+    run_user "runUser",
+    work_dir "workDir",
+    config_file_name "configFileName",
+    config_remote_url "configRemoteUrl",
+});
+
 /// An entry that is not followed, and why. The name is as written.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refusal {
     pub name: String,
     pub cause: String,
 }
+
+fields!(Refusal { name, cause });
 
 /// Whose updater this is: what an empty workDir and an empty runUser stand for.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -122,11 +123,13 @@ impl fmt::Display for Refusal {
 
 /// Where an agent lives: `<work_dir>/<name>`, run as `run_user` (empty: the updater's own user). Only `Place::of` and
 /// what was saved of it make one, so that equal places are equal.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Place {
     pub work_dir: String,
     pub run_user: String,
 }
+
+fields!(Place { work_dir, run_user });
 
 impl Place {
     /// One spelling for one place: another would look like a move.
@@ -152,7 +155,7 @@ impl Place {
 }
 
 /// What can be fetched and installed.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Release {
     pub version: Version,
     pub tarball: String,
@@ -161,6 +164,14 @@ pub struct Release {
     pub config_file_name: String,
     pub config_remote_url: String,
 }
+
+fields!(Release {
+    version,
+    tarball,
+    md5,
+    config_file_name,
+    config_remote_url,
+});
 
 impl Release {
     /// The digest that the desired state names itself, in lower case; none where it lies in a file beside the tarball.
@@ -177,11 +188,13 @@ impl Release {
 }
 
 /// A version, and which build of it: the digest of its tarball, or empty where nobody knows or cares.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Build {
     pub version: Version,
     pub md5: String,
 }
+
+fields!(Build { version, md5 });
 
 impl Build {
     /// Whether `self`, on disk, is what `wanted` asks for; an unknown digest on either side is no difference.
@@ -344,7 +357,7 @@ fn is_inner_path(text: &str) -> bool {
 }
 
 /// What `control status` said.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {
     /// There is no version in force whose script could be asked.
     Absent,
@@ -356,8 +369,16 @@ pub enum State {
     Silent,
 }
 
+words!(State {
+    Absent,
+    Started,
+    Stopped,
+    Other,
+    Silent,
+});
+
 /// What one place of an agent holds, seen in one look.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Site {
     pub place: Place,
     /// The version in force, named by `.version`, and the digest in its receipt.
@@ -374,6 +395,17 @@ pub struct Site {
     /// Leftovers of an install that was cut short.
     pub litter: bool,
 }
+
+fields!(Site {
+    place,
+    current,
+    whole,
+    state,
+    status,
+    builds,
+    spare,
+    litter,
+});
 
 impl Site {
     pub fn empty(place: Place) -> Self {
@@ -416,11 +448,13 @@ impl Site {
 }
 
 /// A build at a place: where to go back to.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Spot {
     pub place: Place,
     pub build: Build,
 }
+
+fields!(Spot { place, build });
 
 /// One coarse, idempotent step of one agent. Its text is the log line, the dry run and the test oracle.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -475,13 +509,15 @@ impl fmt::Display for Task {
 }
 
 /// Whose fault a failed step is; that decides when it is tried again.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
     /// Network, store, disk or the host: never held against the version.
     Host,
     /// The version itself did not start or stay started.
     Version,
 }
+
+words!(Fault { Host, Version });
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Failure {

@@ -7,10 +7,9 @@ use std::fs::{self, File};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use miniserde::{Deserialize, Serialize, json};
-
 use crate::control::{self, Answer, Ending};
 use crate::disk;
+use crate::fields::{fields, read};
 use crate::log;
 use crate::model::{AgentName, Build, Place, Site, State, Version, is_md5};
 use crate::sys::Signals;
@@ -26,7 +25,6 @@ const BUILDS_TOLD: usize = 64;
 const SCRIPTS_AT_ONCE: usize = 64;
 
 /// `<version>/.receipt.json`: who we fetched it as. Its presence says: unpacked whole, verified, by us.
-#[derive(Serialize, Deserialize)]
 pub struct Receipt {
     pub name: String,
     pub version: Version,
@@ -37,6 +35,15 @@ pub struct Receipt {
     /// Seconds since 1970.
     pub time: u64,
 }
+
+fields!(Receipt {
+    name,
+    version,
+    md5,
+    size,
+    url,
+    time,
+});
 
 /// The paths of one agent at one place.
 #[derive(Clone)]
@@ -165,8 +172,7 @@ fn understand(mut answer: Answer) -> (State, String) {
 pub fn on_disk(target: &Target) -> Site {
     let Target { name, place, paths } = target;
     let mut site = Site::empty(place.clone());
-    let mut builds = builds(name, paths);
-    builds.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
+    let builds = builds(name, paths);
     site.builds = builds.into_iter().map(|(_, build)| build).collect();
     if let Some(version) = paths.in_force() {
         site.whole = disk::is_program(&paths.version(&version).join("control"));
@@ -181,19 +187,24 @@ pub fn on_disk(target: &Target) -> Site {
     site
 }
 
-/// Whole versions with a receipt of their own, and when they were received.
+/// Whole versions with a receipt of their own, and when they were received, newest first.
 fn builds(name: &AgentName, paths: &Paths) -> Vec<(u64, Build)> {
     let entries = fs::read_dir(&paths.agent).into_iter().flatten().flatten();
-    entries
+    let received = entries
         .filter_map(|entry| Version::parse(entry.file_name().to_str()?))
-        .filter_map(|version| received(name, &version, &paths.version(&version)))
-        .collect()
+        .filter_map(|version| received(name, &version, &paths.version(&version)));
+    let mut builds: Vec<(u64, Build)> = Vec::new();
+    for build in received {
+        let at = builds.partition_point(|(time, _)| *time >= build.0);
+        builds.insert(at, build);
+    }
+    builds
 }
 
 /// The build in `dir`, if its receipt says that it is this version and its `control` can be run.
 pub fn received(name: &AgentName, version: &Version, dir: &Path) -> Option<(u64, Build)> {
     let text = disk::read_small(&dir.join(".receipt.json"), RECEIPT_LIMIT).ok()?;
-    let receipt: Receipt = json::from_str(&text).ok()?;
+    let receipt: Receipt = read(&text)?;
     let is_digest = receipt.md5.is_empty() || is_md5(&receipt.md5);
     let is_its_own = is_digest && receipt.name == name.as_str() && receipt.version == *version;
     let build = Build {

@@ -5,18 +5,17 @@
     reason = "only load and save touch the disk; the folds do not"
 )]
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use miniserde::json;
-
 use crate::disk;
 use crate::error::Result;
+use crate::fields::{self, fields};
 use crate::log;
 use crate::model::{
-    Build, Cmd, Desired, Failure, Fault, Place, Site, Spot, State, Step, Task, Version,
+    AgentName, Build, Cmd, Desired, Failure, Fault, Place, Site, Spot, State, Step, Task, Version,
 };
+use crate::named::Named;
 use crate::schedule;
 
 /// Deaths that are remembered; a crash loop is told by five.
@@ -28,13 +27,15 @@ const LEDGER_LIMIT: u64 = 16 << 20;
 /// Agents that are named no more are remembered, so that they are found again; so many at most.
 const UNNAMED_KEPT: usize = 256;
 
-#[derive(Clone, PartialEq, Eq, Debug, Default, miniserde::Serialize, miniserde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Ledger {
-    pub agents: BTreeMap<String, Memory>,
+    pub agents: Named<Memory>,
 }
 
+fields!(Ledger { agents });
+
 /// What is remembered of one agent. Times are seconds since 1970.
-#[derive(Clone, PartialEq, Eq, Debug, Default, miniserde::Serialize, miniserde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Memory {
     /// Digest of the desired entry that the failures belong to; another entry starts afresh.
     pub entry: String,
@@ -60,6 +61,23 @@ pub struct Memory {
     /// The version that ran before the proven one; kept on disk for a quick way back.
     pub previous: Option<Version>,
 }
+
+fields!(Memory {
+    entry,
+    host_failures,
+    version_failures,
+    retry_at,
+    error,
+    error_at,
+    deaths,
+    restarts,
+    crash_loop,
+    restart_at,
+    stops_in_doubt,
+    proven,
+    moving_to,
+    previous,
+});
 
 impl Memory {
     /// Whether the desired state is not to be tried again yet.
@@ -272,7 +290,7 @@ impl Memory {
 
 impl Ledger {
     /// Forgets agents that are named no more, save some of those that run somewhere because of us.
-    pub fn forget_unnamed(&mut self, is_named: impl Fn(&str) -> bool) {
+    pub fn forget_unnamed(&mut self, is_named: impl Fn(&AgentName) -> bool) {
         let mut unnamed = 0;
         self.agents.retain(|name, memory| {
             let stays = is_named(name) || memory.proven.is_some() && unnamed < UNNAMED_KEPT;
@@ -288,9 +306,7 @@ pub fn load(path: &Path, now: u64) -> Ledger {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ledger::default(),
         read => read,
     };
-    let parsed = text
-        .ok()
-        .and_then(|text| json::from_str::<Ledger>(&text).ok());
+    let parsed = text.ok().and_then(|text| fields::read::<Ledger>(&text));
     let Some(mut ledger) = parsed else {
         let aside = path.with_extension("json.corrupt");
         let set_aside = std::fs::rename(path, &aside);
@@ -304,14 +320,14 @@ pub fn load(path: &Path, now: u64) -> Ledger {
         ));
         return Ledger::default();
     };
-    for memory in ledger.agents.values_mut() {
+    for (_, memory) in ledger.agents.iter_mut() {
         memory.clamp(now);
     }
     ledger
 }
 
 pub fn save(path: &Path, ledger: &Ledger) -> Result<()> {
-    disk::write_atomic(path, json::to_string(ledger).as_bytes())
+    disk::write_atomic(path, fields::write(ledger).as_bytes())
 }
 
 #[cfg(test)]

@@ -1,20 +1,21 @@
 //! The agents of this host: what is desired, what was seen, what is remembered, and from these the next task of each.
 //! Folds what the daemon's children report and keeps it on disk; starts nothing itself.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use miniserde::json;
-
+use crate::digest;
 use crate::disk;
 use crate::error::Result;
+use crate::fields::{self, Field};
 use crate::heartbeat;
 use crate::job::{Reported, SeenAgent};
+use crate::json::{self, Value};
 use crate::log;
 use crate::model::{
     AgentName, Cmd, Desired, Failure, Own, Place, Refusal, Release, State, Step, Task, WireAgent,
 };
+use crate::named::Named;
 use crate::plan::{self, Seen};
 use crate::record::{self, Ledger};
 
@@ -29,7 +30,9 @@ pub struct Roster {
     ledger_file: PathBuf,
     agents: Vec<(WireAgent, Desired)>,
     refused: Vec<Refusal>,
-    seen: BTreeMap<AgentName, Seen>,
+    /// Where in `agents`.
+    places: Named<usize>,
+    seen: Named<Seen>,
     ledger: Ledger,
     saved: Ledger,
     /// The desired state in memory is not yet the one on disk.
@@ -50,7 +53,8 @@ impl Roster {
             ledger_file,
             agents: Vec::new(),
             refused: Vec::new(),
-            seen: BTreeMap::new(),
+            places: Named::default(),
+            seen: Named::default(),
             saved: ledger.clone(),
             ledger,
             is_desired_unsaved: false,
@@ -93,13 +97,11 @@ impl Roster {
                 Some((wire, desired))
             })
             .collect();
-        for (wire, desired) in &self.agents {
-            let entry = format!("{:x}", md5::compute(json::to_string(wire)));
-            let agents = &mut self.ledger.agents;
-            agents
-                .entry(desired.name.to_string())
-                .or_default()
-                .fold_desired(&entry);
+        self.places = Named::default();
+        for (at, (wire, desired)) in self.agents.iter().enumerate() {
+            self.places.insert(desired.name.clone(), at);
+            let entry = digest::hex(fields::write(wire).as_bytes());
+            self.ledger.agents.entry(&desired.name).fold_desired(&entry);
         }
     }
 
@@ -124,9 +126,10 @@ impl Roster {
         }
         self.replace_agents(agents);
         self.is_desired_unsaved = true;
-        let named: BTreeSet<&str> = self.agents.iter().map(|(_, d)| d.name.as_str()).collect();
-        self.seen.retain(|name, _| named.contains(name.as_str()));
-        self.ledger.forget_unnamed(|name| named.contains(name));
+        let places = &self.places;
+        self.seen.retain(|name, _| places.get(name).is_some());
+        self.ledger
+            .forget_unnamed(|name| places.get(name).is_some());
     }
 
     pub fn names(&self) -> Vec<AgentName> {
@@ -137,8 +140,8 @@ impl Roster {
     }
 
     pub fn desired(&self, name: &AgentName) -> Option<&Desired> {
-        let mut agents = self.agents.iter().map(|(_, desired)| desired);
-        agents.find(|desired| desired.name == *name)
+        let at = self.places.get(name)?;
+        self.agents.get(*at).map(|(_, desired)| desired)
     }
 
     pub fn wants(&self, name: &AgentName, release: &Release, place: &Place) -> bool {
@@ -151,7 +154,7 @@ impl Roster {
         let Some(desired) = self.desired(&seen.name).cloned() else {
             return;
         };
-        let memory = self.ledger.agents.entry(seen.name.to_string()).or_default();
+        let memory = self.ledger.agents.entry(&seen.name);
         let name = seen.name;
         let seen = Seen {
             here: seen.here,
@@ -164,7 +167,7 @@ impl Roster {
     /// Folds the end of a task, and what the agent looked like right after it.
     pub fn finish(&mut self, done: Done, now: u64, interval: Duration) {
         let is_wanted = self.entry(&done.name) == done.entry;
-        let memory = self.ledger.agents.entry(done.name.to_string()).or_default();
+        let memory = self.ledger.agents.entry(&done.name);
         let task = &done.task;
         let here = done.seen.as_ref().map(|seen| &seen.here);
         match &done.failure {
@@ -195,7 +198,7 @@ impl Roster {
                 known.here = seen.here;
                 known.there = seen.there.or(known.there.take());
                 // Once the agent runs well here, nothing is elsewhere any more.
-                let proven = self.ledger.agents.get(seen.name.as_str());
+                let proven = self.ledger.agents.get(&seen.name);
                 let lives_here = proven.is_some_and(|memory| {
                     let spot = memory.proven.as_ref();
                     memory.moving_to.is_empty()
@@ -220,7 +223,7 @@ impl Roster {
         if self.lacks_a_look(name) {
             return None;
         }
-        let memory = self.ledger.agents.get(name.as_str())?;
+        let memory = self.ledger.agents.get(name)?;
         plan::steps(desired, seen, memory, now).into_iter().next()
     }
 
@@ -235,7 +238,7 @@ impl Roster {
 
     /// Remembers, before it is begun, that a task moves the agent; a crash on the way must not leave two running.
     pub fn begin(&mut self, name: &AgentName, task: &Task) {
-        let Some(memory) = self.ledger.agents.get_mut(name.as_str()) else {
+        let Some(memory) = self.ledger.agents.get_mut(name) else {
             return;
         };
         let proven = memory.proven.as_ref().map(|spot| &spot.place);
@@ -250,7 +253,7 @@ impl Roster {
 
     /// Which wish the agent's failures belong to.
     pub fn entry(&self, name: &AgentName) -> String {
-        let memory = self.ledger.agents.get(name.as_str());
+        let memory = self.ledger.agents.get(name);
         memory.map_or_else(String::new, |memory| memory.entry.clone())
     }
 
@@ -267,7 +270,7 @@ impl Roster {
     /// Where else the agent lives, or is to live, than at this place: there it must be looked at and stopped too.
     pub fn elsewhere(&self, name: &AgentName, place: &Place) -> Option<Place> {
         let desired = &self.desired(name)?.place;
-        let memory = self.ledger.agents.get(name.as_str())?;
+        let memory = self.ledger.agents.get(name)?;
         let proven = memory.proven.iter().map(|spot| &spot.place);
         let mut places = proven.chain(&memory.moving_to).chain([desired]);
         places.find(|other| *other != place).cloned()
@@ -275,7 +278,7 @@ impl Roster {
 
     /// Everywhere else that it may run as the same user: a start at this place stops it there first.
     pub fn strays(&self, name: &AgentName, place: &Place) -> Vec<Place> {
-        let memory = self.ledger.agents.get(name.as_str());
+        let memory = self.ledger.agents.get(name);
         let proven = memory
             .iter()
             .flat_map(|m| m.proven.iter().map(|spot| &spot.place));
@@ -288,7 +291,7 @@ impl Roster {
 
     /// When, in seconds since 1970, a retry is due that no event will bring.
     pub fn next_try(&self, now: u64) -> Option<u64> {
-        let named = self.agents.iter().map(|(_, desired)| desired.name.as_str());
+        let named = self.agents.iter().map(|(_, desired)| &desired.name);
         named
             .filter_map(|name| self.ledger.agents.get(name)?.next_try(now))
             .min()
@@ -308,7 +311,7 @@ impl Roster {
     }
 
     pub fn error(&self, name: &AgentName) -> &str {
-        let memory = self.ledger.agents.get(name.as_str());
+        let memory = self.ledger.agents.get(name);
         memory.map_or("", |memory| &memory.error)
     }
 
@@ -320,8 +323,9 @@ impl Roster {
     /// version back.
     pub fn save(&mut self) -> Result<()> {
         if self.is_desired_unsaved {
-            let wires: Vec<&WireAgent> = self.agents.iter().map(|(wire, _)| wire).collect();
-            disk::write_atomic(&self.desired_file, json::to_string(&wires).as_bytes())?;
+            let wires = self.agents.iter().map(|(wire, _)| wire.to_value());
+            let text = json::print(&Value::List(wires.collect()));
+            disk::write_atomic(&self.desired_file, text.as_bytes())?;
             self.is_desired_unsaved = false;
         }
         if self.saved == self.ledger {

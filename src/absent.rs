@@ -1,6 +1,7 @@
-//! The unwinder, absent. With `panic = "abort"` nothing is ever unwound, but std's panic message asks for a backtrace
-//! and drags in DWARF parsers and libunwind: 275 KB on every host. These stand-ins end the backtrace at once; the
-//! panic's message and place still print. A new `_Unwind_*` in std is a link error, never a silent change.
+//! What this program does without, replaced by stand-ins that the linker finds first. The unwinder: with
+//! `panic = "abort"` nothing is ever unwound, but std's panic message asks for a backtrace and drags in DWARF parsers
+//! and libunwind, 275 KB on every host; the panic's message and place still print. Threads: minreq holds a way to
+//! start one that we never take; with it goes what a thread needs, and "one thread" is a fact, not a habit.
 #![allow(unsafe_code)]
 #![allow(non_snake_case, reason = "the names are those of the Itanium C++ ABI")]
 
@@ -22,6 +23,7 @@ macro_rules! stand_ins {
     };
 }
 
+// A new `_Unwind_*` in std is a link error, never a silent change.
 stand_ins! {
     _Unwind_Backtrace -> c_int = END_OF_STACK;
     _Unwind_RaiseException -> c_int = END_OF_STACK;
@@ -37,4 +39,16 @@ stand_ins! {
     _Unwind_FindEnclosingFunction -> *const c_void = std::ptr::null();
     _Unwind_SetGR -> () = ();
     _Unwind_SetIP -> () = ();
+}
+
+/// "The system lacked the necessary resources to create another thread", as POSIX has it.
+// SAFETY: the signature is the one that std declares, and a caller must be ready for this answer.
+#[unsafe(no_mangle)]
+extern "C" fn pthread_create(
+    _thread: *mut libc::pthread_t,
+    _attributes: *const libc::pthread_attr_t,
+    _start: extern "C" fn(*mut c_void) -> *mut c_void,
+    _argument: *mut c_void,
+) -> c_int {
+    libc::EAGAIN
 }

@@ -1,0 +1,47 @@
+//! md5, the digest of the contract with release stores and of the ledger's entries. The crate's code is large where
+//! it is inlined, so it is called from here only.
+
+#[derive(Clone)]
+pub struct Digest(md5::Context);
+
+impl Digest {
+    pub fn new() -> Self {
+        Self(md5::Context::new())
+    }
+
+    #[inline(never)]
+    pub fn add(&mut self, bytes: &[u8]) {
+        self.0.consume(bytes);
+    }
+
+    #[inline(never)]
+    pub fn bytes(self) -> [u8; 16] {
+        self.0.finalize().0
+    }
+
+    /// 32 digits in lower case.
+    pub fn hex(self) -> String {
+        format!("{:032x}", u128::from_be_bytes(self.bytes()))
+    }
+}
+
+/// The digest of one piece, in hex.
+pub fn hex(bytes: &[u8]) -> String {
+    let mut digest = Digest::new();
+    digest.add(bytes);
+    digest.hex()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digests_are_those_of_the_rfc() {
+        // RFC 1321, A.5.
+        assert_eq!(hex(b""), "d41d8cd98f00b204e9800998ecf8427e");
+        assert_eq!(hex(b"message digest"), "f96b697d7cb7938d525a2f31aaf161d0");
+        // One that begins with a zero.
+        assert_eq!(hex(b"a"), "0cc175b9c0f1b6a831c399e269772661");
+    }
+}
