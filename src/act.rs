@@ -181,8 +181,8 @@ impl<'a> Act<'a> {
         // All in one order, so that two acts never wait for each other.
         let mut agents: Vec<&Agent> = Vec::new();
         for agent in self.there.iter().chain(&self.strays).chain([&self.here]) {
-            let path = &agent.paths().agent;
-            let at = agents.partition_point(|other| other.paths().agent < *path);
+            let path = agent.paths().agent.as_os_str();
+            let at = agents.partition_point(|other| other.paths().agent.as_os_str() < path);
             agents.insert(at, agent);
         }
         let locks: Result<Vec<Lock>> = agents.into_iter().map(lock).collect();

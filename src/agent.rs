@@ -60,7 +60,7 @@ impl<'a> Agent<'a> {
         let Some(current) = self.paths().in_force() else {
             return Ok(());
         };
-        let mut answer = self.call(&current, Verb::Stop)?;
+        let answer = self.call(&current, Verb::Stop)?;
         let begun = Instant::now();
         let mut pause = LOOK_FIRST;
         loop {
@@ -78,7 +78,7 @@ impl<'a> Agent<'a> {
 
     /// Starts a version and watches it. The error says what it did instead.
     pub fn launch(&self, version: &Version) -> std::result::Result<(), String> {
-        let mut answer = self
+        let answer = self
             .call(version, Verb::Start)
             .map_err(|error| error.to_string())?;
         let watched = self.watch(version, !answer.succeeded());

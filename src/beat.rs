@@ -120,7 +120,9 @@ fn look_as_their_users(job: &BeatJob, wanted: Vec<(Target, Role)>, signals: &Sig
     let mut ours = observe::sites(&ours, signals).into_iter();
     let mut answers = control::finish(calls, signals).into_iter();
     let mut others = others.into_iter().map(|spawned| match spawned {
-        Ok(()) => answers.next().map_or_else(|| Err(String::new()), seen_by),
+        Ok(()) => answers
+            .next()
+            .map_or_else(|| Err(String::new()), |answer| seen_by(&answer)),
         Err(error) => Err(error.to_string()),
     });
     wanted
@@ -136,13 +138,14 @@ fn look_as_their_users(job: &BeatJob, wanted: Vec<(Target, Role)>, signals: &Sig
 fn spawn_look(job: &BeatJob, target: &Target, role: &Role) -> crate::error::Result<Call> {
     let look = ActJob::look(&target.name, &target.place, role.clone(), &job.log_level);
     let sudo = role.by_sudo.then_some(job.sudo.as_str());
-    let mut command = OwnProgram::find()?.command("act", sudo)?;
-    command.stdin(job::to_stdin(&look).at("hand over", "a job")?);
-    control::spawn_other(command, "the look as its user", LOOK_PATIENCE)
+    let program = OwnProgram::find()?;
+    let command = program.command("act", sudo)?;
+    let stdin = job::to_stdin(&look).at("hand over", "a job")?;
+    control::spawn_other(&command, &stdin, "the look as its user", LOOK_PATIENCE)
 }
 
 /// What a look as another user has seen; the error is its last words.
-fn seen_by(mut answer: Answer) -> Result<Site, String> {
+fn seen_by(answer: &Answer) -> Result<Site, String> {
     let text = answer.whole_text();
     let event = text.lines().find_map(Event::parse);
     let Some(event) = event.filter(|event| event.what == What::Done) else {

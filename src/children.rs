@@ -5,18 +5,19 @@
     reason = "children are processes with deadlines"
 )]
 
+use std::ffi::{CStr, OsStr};
+use std::fmt::Display;
 use std::io::{self, PipeReader, Read};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{self, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::error::{At, Error, Result};
 use crate::fields::Field;
 use crate::job::{self, Event, What};
 use crate::log;
+use crate::spawn::{Leads, Process, Spawn, Status};
 use crate::sys;
 
 /// After TERM a child has this long to end its script and itself; then its group gets KILL.
@@ -29,6 +30,15 @@ const LINE_LIMIT: usize = 8 << 20;
 pub struct Patience {
     pub whole: Duration,
     pub silent: Option<Duration>,
+}
+
+/// With it set, minreq would start a thread for every request.
+const ENVIRONMENT: &[&CStr] = &[c"MINREQ_TIMEOUT"];
+
+/// What starts a child, as `OwnProgram` gives it out.
+pub struct Command<'a> {
+    program: &'a OsStr,
+    words: Vec<&'a OsStr>,
 }
 
 /// The program that children run: this very file, even after another one took its name.
@@ -44,33 +54,32 @@ impl OwnProgram {
         Ok(Self { path, identity })
     }
 
-    fn path(&self) -> PathBuf {
+    fn path(&self) -> &Path {
         let now = identity(&self.path);
         if cfg!(target_os = "linux") && (now.is_none() || now != self.identity) {
-            return PathBuf::from("/proc/self/exe");
+            return Path::new("/proc/self/exe");
         }
-        self.path.clone()
+        &self.path
     }
 
     /// The command for a child; through `sudo` where there is one to go through. Fails when others than the owner
     /// could put a program of their own in the place of ours, which sudo would then run as root.
-    pub fn command(&self, role: &str, sudo: Option<&str>) -> Result<Command> {
-        let mut command = match sudo {
-            None => {
-                let mut command = Command::new(self.path());
-                command.arg0("ops-updater");
-                command
-            }
+    pub fn command<'a>(&'a self, role: &'a str, sudo: Option<&'a str>) -> Result<Command<'a>> {
+        let role = OsStr::new(role);
+        Ok(match sudo.map(OsStr::new) {
+            None => Command {
+                program: self.path().as_os_str(),
+                words: vec![OsStr::new("ops-updater"), role],
+            },
             Some(sudo) => {
                 self.check_nobody_else_writes()?;
-                let mut command = Command::new(sudo);
-                command.args(["-n", "--"]).arg(&self.path);
-                command
+                let path = self.path.as_os_str();
+                Command {
+                    program: sudo,
+                    words: vec![sudo, OsStr::new("-n"), OsStr::new("--"), path, role],
+                }
             }
-        };
-        // With it set, minreq would start a thread for every request.
-        command.arg(role).env_remove("MINREQ_TIMEOUT");
-        Ok(command)
+        })
     }
 
     fn check_nobody_else_writes(&self) -> Result<()> {
@@ -91,13 +100,33 @@ impl OwnProgram {
     }
 }
 
+impl Command<'_> {
+    pub fn spawn(&self, leads: Leads, stdio: [BorrowedFd; 3]) -> io::Result<Process> {
+        let spawn = Spawn {
+            program: self.program,
+            words: &self.words,
+            env: ENVIRONMENT,
+            dir: None,
+            stdio,
+            leads,
+            pid_file: None,
+        };
+        spawn.spawn()
+    }
+
+    /// For an error message.
+    pub fn name(&self) -> impl Display {
+        self.program.display()
+    }
+}
+
 fn identity(path: &Path) -> Option<(u64, u64)> {
     let meta = std::fs::metadata(path).ok()?;
     Some((meta.dev(), meta.ino()))
 }
 
 pub struct Child {
-    process: process::Child,
+    process: Process,
     /// None once it was closed on a child that cannot be signalled.
     pipe: Option<PipeReader>,
     by_sudo: bool,
@@ -115,21 +144,19 @@ pub struct Child {
 
 impl Child {
     pub fn spawn(
-        mut command: Command,
-        job: &impl Field,
+        command: &Command,
+        job: &dyn Field,
         patience: Patience,
         by_sudo: bool,
     ) -> Result<Self> {
         let stdin = job::to_stdin(job).at("hand over", "a job")?;
-        let (pipe, writer) = io::pipe().at("create", "a pipe")?;
-        sys::set_nonblocking(pipe.as_raw_fd()).at("prepare", "a pipe")?;
-        let process = command
-            .stdin(Stdio::from(stdin))
-            .stdout(writer.try_clone().at("share", "a pipe")?)
-            .stderr(writer)
-            .process_group(0)
-            .spawn()
-            .at("run", command.get_program().display())?;
+        let begin = || {
+            let (pipe, writer) = io::pipe()?;
+            sys::set_nonblocking(pipe.as_raw_fd())?;
+            let given = [stdin.as_fd(), writer.as_fd(), writer.as_fd()];
+            Ok::<_, io::Error>((command.spawn(Leads::Group, given)?, pipe))
+        };
+        let (process, pipe) = begin().at("run", command.name())?;
         let now = Instant::now();
         Ok(Self {
             process,
@@ -212,18 +239,18 @@ impl Child {
         (events, why)
     }
 
-    fn explain(&self, status: ExitStatus) -> String {
-        if status.success() {
+    fn explain(&self, status: Status) -> String {
+        if status == Status::Exited(0) {
             return "it ended without a word".to_owned();
         }
-        let mut why = match (&self.overdue, status.signal()) {
+        let mut why = match (&self.overdue, status) {
             (Some(overdue), _) => overdue.clone(),
-            (None, Some(libc::SIGABRT)) if self.words.contains("memory allocation") => {
+            (None, Status::Killed(libc::SIGABRT)) if self.words.contains("memory allocation") => {
                 "it needed more memory than any honest answer or archive does".to_owned()
             }
-            (None, Some(libc::SIGALRM)) => "it made no progress".to_owned(),
-            (None, Some(signal)) => format!("ended by signal {signal}"),
-            (None, None) => format!("ended with code {}", status.code().unwrap_or(-1)),
+            (None, Status::Killed(libc::SIGALRM)) => "it made no progress".to_owned(),
+            (None, Status::Killed(signal)) => format!("ended by signal {signal}"),
+            (None, Status::Exited(code)) => format!("ended with code {code}"),
         };
         if self.by_sudo && self.words.starts_with("sudo: ") {
             why = format!(
@@ -241,7 +268,7 @@ impl Child {
         if self.kill_at.is_none() {
             self.overdue = Some(why);
             self.kill_at = Some(Instant::now() + KILL_AFTER);
-            sys::signal_group(self.process.id(), libc::SIGTERM);
+            self.process.signal_group(libc::SIGTERM);
             if self.by_sudo {
                 // Where the signal does not reach it, for it is another user's: it lives by this pipe.
                 self.pipe = None;
@@ -254,7 +281,7 @@ impl Child {
         if self.by_sudo {
             return;
         }
-        sys::signal_group(self.process.id(), libc::SIGKILL);
+        self.process.signal_group(libc::SIGKILL);
         // Killed is as good as gone, unless a dead disk holds it; then nobody can wait for it.
         let give_up = Instant::now() + Duration::from_millis(200);
         while matches!(self.process.try_wait(), Ok(None)) && Instant::now() < give_up {
@@ -275,7 +302,7 @@ impl Child {
             return;
         }
         if self.kill_at.is_some() {
-            sys::signal_group(self.process.id(), libc::SIGKILL);
+            self.process.signal_group(libc::SIGKILL);
             // Not again at once, should even KILL take its time.
             self.kill_at = Some(now + KILL_AFTER);
             return;

@@ -2,18 +2,19 @@
 //! an agent which keeps its stdout open hangs nobody. Decides nothing about what the answer means.
 #![expect(clippy::disallowed_methods, reason = "a control script is a process")]
 
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::fd::AsRawFd;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::children::Command;
 use crate::disk;
 use crate::error::{At, Result};
 use crate::log;
+use crate::spawn::{self, Leads, Process, Spawn, Status};
 use crate::sys::{self, Signals};
 
 /// Past its deadline a script's group gets TERM, and KILL after this.
@@ -69,7 +70,7 @@ pub struct Call {
     /// What runs, for an error message.
     label: String,
     patience: Duration,
-    child: Child,
+    process: Process,
     output: File,
     deadline: Instant,
     /// Its first words, kept before a flood was cut off.
@@ -90,40 +91,45 @@ pub struct Answer {
 /// Starts `<dir>/control <verb>` with its output going to the end of `output`.
 pub fn spawn(dir: &Path, verb: Verb, output: File, pid_file: Option<&File>) -> Result<Call> {
     let program = dir.join("control");
-    let mut command = Command::new(&program);
-    command
-        .arg(verb.word())
-        .current_dir(dir)
-        .stdin(Stdio::null())
-        .stdout(output.try_clone().at("share", "the output file")?)
-        .stderr(output.try_clone().at("share", "the output file")?);
-    sys::in_own_session(&mut command, pid_file);
+    let nothing = spawn::nothing()?;
+    let control = Spawn {
+        program: program.as_os_str(),
+        words: &[program.as_os_str(), OsStr::new(verb.word())],
+        env: &[],
+        dir: Some(dir),
+        stdio: [nothing.as_fd(), output.as_fd(), output.as_fd()],
+        leads: Leads::Session,
+        pid_file,
+    };
+    let process = unless_busy(|| control.spawn()).at("run", program.display())?;
     let label = format!("control {}", verb.word());
-    let child = spawn_unless_busy(&mut command).at("run", program.display())?;
-    Ok(Call::new(label, verb.deadline(), child, output))
+    Ok(Call::new(label, verb.deadline(), process, output))
 }
 
 /// The same for a program of ours: its output to a file, its deadline kept.
-pub fn spawn_other(mut command: Command, label: &str, patience: Duration) -> Result<Call> {
+pub fn spawn_other(
+    command: &Command,
+    stdin: &File,
+    label: &str,
+    patience: Duration,
+) -> Result<Call> {
     let output = nameless_output()?;
-    command
-        .stdout(output.try_clone().at("share", "the output file")?)
-        .stderr(output.try_clone().at("share", "the output file")?);
-    sys::in_own_session(&mut command, None);
-    let child = spawn_unless_busy(&mut command).at("run", command.get_program().display())?;
-    Ok(Call::new(label.to_owned(), patience, child, output))
+    let given = [stdin.as_fd(), output.as_fd(), output.as_fd()];
+    let process = unless_busy(|| command.spawn(Leads::Session, given));
+    let process = process.at("run", command.name())?;
+    Ok(Call::new(label.to_owned(), patience, process, output))
 }
 
-fn spawn_unless_busy(command: &mut Command) -> io::Result<Child> {
+fn unless_busy(spawn: impl Fn() -> io::Result<Process>) -> io::Result<Process> {
     for _ in 0..BUSY_RETRIES {
-        match command.spawn() {
+        match spawn() {
             Err(error) if error.raw_os_error() == Some(libc::ETXTBSY) => {
                 std::thread::sleep(BUSY_PAUSE);
             }
             done => return done,
         }
     }
-    command.spawn()
+    spawn()
 }
 
 /// Waits for all of them side by side. A TERM that reaches us, and is caught, ends their groups and this process.
@@ -143,17 +149,17 @@ pub fn finish(mut calls: Vec<Call>, signals: &Signals) -> Vec<Answer> {
         }
     }
     if ending {
-        std::process::exit(1);
+        sys::exit(1);
     }
     calls.into_iter().filter_map(Call::answer).collect()
 }
 
 impl Call {
-    fn new(label: String, patience: Duration, child: Child, output: File) -> Self {
+    fn new(label: String, patience: Duration, process: Process, output: File) -> Self {
         Self {
             label,
             patience,
-            child,
+            process,
             output,
             deadline: Instant::now() + patience,
             first_words: None,
@@ -164,7 +170,7 @@ impl Call {
 
     fn hurry(&mut self) {
         if self.ending.is_none() {
-            sys::signal_group(self.child.id(), libc::SIGTERM);
+            self.process.signal_group(libc::SIGTERM);
             self.term_at = Some(Instant::now() + HURRIED_GRACE);
         }
     }
@@ -175,12 +181,11 @@ impl Call {
             return;
         }
         if is_flooded(&self.output) {
-            let output = &mut self.output;
-            let first = || read_at(output, SeekFrom::Start(0));
+            let first = || read(&self.output, 0, ANSWER_LIMIT);
             self.first_words.get_or_insert_with(first);
             trim(&self.output);
         }
-        match self.child.try_wait() {
+        match self.process.try_wait() {
             Ok(None) => self.watch_deadline(),
             Ok(Some(status)) => self.ending = Some(self.judge(status)),
             // Cannot happen while nobody else reaps; a lost child must not be waited for.
@@ -188,15 +193,15 @@ impl Call {
         }
     }
 
-    fn judge(&self, status: ExitStatus) -> Ending {
-        match (self.term_at, status.code()) {
-            (Some(_), _) => {
-                // Its own processes may have outlived the script that obeyed TERM.
-                sys::signal_group(self.child.id(), libc::SIGKILL);
-                Ending::Overdue
-            }
-            (None, Some(code)) => Ending::Exited(code),
-            (None, None) => Ending::Killed(status.signal().unwrap_or(0)),
+    fn judge(&self, status: Status) -> Ending {
+        if self.term_at.is_some() {
+            // Its own processes may have outlived the script that obeyed TERM.
+            self.process.signal_group(libc::SIGKILL);
+            return Ending::Overdue;
+        }
+        match status {
+            Status::Exited(code) => Ending::Exited(code),
+            Status::Killed(signal) => Ending::Killed(signal),
         }
     }
 
@@ -204,10 +209,10 @@ impl Call {
         let now = Instant::now();
         match self.term_at {
             None if now >= self.deadline => {
-                sys::signal_group(self.child.id(), libc::SIGTERM);
+                self.process.signal_group(libc::SIGTERM);
                 self.term_at = Some(now + TERM_GRACE);
             }
-            Some(end) if now >= end => sys::signal_group(self.child.id(), libc::SIGKILL),
+            Some(end) if now >= end => self.process.signal_group(libc::SIGKILL),
             None | Some(_) => {}
         }
     }
@@ -229,25 +234,18 @@ impl Answer {
     }
 
     /// All that it printed, up to the limit of an output.
-    pub fn whole_text(&mut self) -> String {
-        let mut text = Vec::new();
-        // As in `read_at`.
-        let _ = self
-            .output
-            .rewind()
-            .and_then(|()| (&self.output).take(OUTPUT_LIMIT).read_to_end(&mut text));
-        String::from_utf8_lossy(&text).into_owned()
+    pub fn whole_text(&self) -> String {
+        read(&self.output, 0, OUTPUT_LIMIT)
     }
 
     /// The beginning of what it printed; bytes that are no text become `?`.
     pub fn text(&mut self) -> String {
-        let output = &mut self.output;
         let first = self.first_words.take();
-        first.unwrap_or_else(|| read_at(output, SeekFrom::Start(0)))
+        first.unwrap_or_else(|| read(&self.output, 0, ANSWER_LIMIT))
     }
 
     /// What went wrong, in one line, with the last line that the script printed.
-    pub fn complaint(&mut self) -> String {
+    pub fn complaint(&self) -> String {
         let label = &self.label;
         let what = match self.ending {
             Ending::Exited(code) => format!("{label} exited with {code}"),
@@ -262,22 +260,16 @@ impl Answer {
         }
     }
 
-    fn last_words(&mut self) -> String {
+    fn last_words(&self) -> String {
         let length = self.output.metadata().map_or(0, |meta| meta.len());
-        read_at(
-            &mut self.output,
-            SeekFrom::Start(length.saturating_sub(ANSWER_LIMIT)),
-        )
+        let from = length.saturating_sub(ANSWER_LIMIT);
+        read(&self.output, from, ANSWER_LIMIT)
     }
 }
 
-fn read_at(file: &mut File, from: SeekFrom) -> String {
-    let mut bytes = Vec::new();
-    // An output that cannot be read is an empty answer: not started, and no words to quote.
-    let _ = file
-        .seek(from)
-        .and_then(|_| file.take(ANSWER_LIMIT).read_to_end(&mut bytes));
-    String::from_utf8_lossy(&bytes).into_owned()
+/// An output that cannot be read is an empty answer: not started, and no words to quote.
+fn read(output: &File, from: u64, limit: u64) -> String {
+    sys::read_text(output, from, limit).unwrap_or_default()
 }
 
 /// Empties an output file that has grown past the limit; its writers append, so they go on at the new end.

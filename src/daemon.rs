@@ -235,7 +235,7 @@ impl Daemon {
             agents: self.roster.reports(|name| phase(name).unwrap_or_default()),
         };
         let command = self.program.command("beat", None);
-        match command.and_then(|command| Child::spawn(command, &job, BEAT_PATIENCE, false)) {
+        match command.and_then(|command| Child::spawn(&command, &job, BEAT_PATIENCE, false)) {
             Ok(child) => {
                 self.beat = Some(Beat {
                     child,
@@ -421,7 +421,7 @@ impl Daemon {
         let job = ActJob::new(&name, &task, strays, role, self.config.log_level.name());
         let command = self.program.command("act", self.sudo().filter(|_| by_sudo));
         let patience = patience(&task.step);
-        let child = command.and_then(|command| Child::spawn(command, &job, patience, by_sudo));
+        let child = command.and_then(|command| Child::spawn(&command, &job, patience, by_sudo));
         let entry = self.roster.entry(&name);
         match child {
             Ok(child) => {

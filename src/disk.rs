@@ -111,7 +111,14 @@ pub fn make_dir(dir: &Path) -> Result<()> {
     if dir.is_dir() {
         return Ok(());
     }
-    fs::create_dir_all(dir).at("create", dir.display())?;
+    if let Some(parent) = dir.parent() {
+        make_dir(parent)?;
+    }
+    match sys::create_dir(dir) {
+        // Somebody was faster; that it is a directory, the next call on it tells.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.at("create", dir.display()),
+    }?;
     sync_parent(dir)
 }
 
@@ -141,7 +148,7 @@ pub fn read_small(path: &Path, limit: u64) -> io::Result<String> {
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is no plain file"));
     }
-    file.take(limit + 1).read_to_string(&mut text)?;
+    (&file).take(limit + 1).read_to_string(&mut text)?;
     if text.len() as u64 > limit {
         return Err(io::Error::other(format!("it is larger than {limit} bytes")));
     }

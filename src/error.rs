@@ -50,12 +50,18 @@ impl fmt::Display for Error {
             cause,
         } = &*self.0;
         // The system's own words end in " (os error 2)", which tells an operator nothing more.
-        let cause = match cause.rfind(" (os error ") {
+        let cause = match errno_at(cause) {
             Some(end) => &cause[..end],
             None => cause,
         };
         write!(f, "cannot {what} {subject}: {cause}")
     }
+}
+
+fn errno_at(cause: &str) -> Option<usize> {
+    let errno = b" (os error ";
+    let mut windows = cause.as_bytes().windows(errno.len());
+    windows.rposition(|window| window == errno)
 }
 
 /// Names the action and its subject on the way out: `fs::rename(a, b).at("rename", a)?`.

@@ -1,59 +1,75 @@
 //! How structs and words stand in JSON. A field that is missing or of a wrong kind spoils the whole; an unknown one is
-//! passed over. Nothing is built by halves: a spoiled struct is finished with blanks, and thrown away.
+//! passed over. A struct is filled in by reference, field after field, by one piece of code for all.
 
 use crate::json::{self, Object, Value};
 
-pub trait Field: Sized {
-    fn to_value(&self) -> Value;
+pub trait Field {
+    /// What is filled in; a blank that was not filled means nothing.
+    fn blank() -> Self
+    where
+        Self: Sized;
 
-    /// Sets `spoiled` when the value is not of this kind, and then what is returned means nothing.
-    fn take(value: Value, spoiled: &mut bool) -> Self;
+    /// False when the value is not of this kind.
+    fn fill(&mut self, value: Value) -> bool;
+
+    fn to_value(&self) -> Value;
 }
 
 pub fn read<T: Field>(text: &str) -> Option<T> {
+    let mut read = T::blank();
     let value = json::parse(text).ok()?;
-    let mut spoiled = false;
-    let read = T::take(value, &mut spoiled);
-    (!spoiled).then_some(read)
+    read.fill(value).then_some(read)
 }
 
-pub fn write(value: &impl Field) -> String {
+pub fn write(value: &dyn Field) -> String {
     json::print(&value.to_value())
 }
 
-pub fn object(value: Value, spoiled: &mut bool) -> Object {
-    match value {
-        Value::Object(object) => object,
-        _ => spoil(spoiled),
-    }
+/// Fills in all fields, each from the value under its key.
+pub fn fill_all(value: Value, keys: &[&str], fields: &mut [&mut dyn Field]) -> bool {
+    let Value::Object(mut object) = value else {
+        return false;
+    };
+    let mut pairs = keys.iter().zip(fields);
+    pairs.all(|(key, field)| field.fill(object.take(key)))
 }
 
-pub fn spoil<T: Default>(spoiled: &mut bool) -> T {
-    *spoiled = true;
-    T::default()
+pub fn object(keys: &[&str], fields: &[&dyn Field]) -> Value {
+    let mut object = Object::default();
+    for (key, field) in keys.iter().zip(fields) {
+        object.put(key, field.to_value());
+    }
+    Value::Object(object)
+}
+
+/// Which of the words the value is.
+pub fn word(value: &Value, words: &[&str]) -> Option<usize> {
+    match value {
+        Value::Text(text) => words.iter().position(|word| word == text),
+        _ => None,
+    }
 }
 
 /// A struct with all its fields, each under its own name or the one that follows it.
 macro_rules! fields {
     ($type:ident { $($field:ident $($key:literal)?),+ $(,)? }) => {
+        impl $type {
+            pub const KEYS: &[&str] = &[$($crate::fields::key!($field $($key)?)),+];
+        }
+
         impl $crate::fields::Field for $type {
-            fn to_value(&self) -> $crate::json::Value {
-                let mut object = $crate::json::Object::default();
-                $(object.put(
-                    $crate::fields::key!($field $($key)?),
-                    $crate::fields::Field::to_value(&self.$field),
-                );)+
-                $crate::json::Value::Object(object)
+            fn blank() -> Self {
+                Self {
+                    $($field: $crate::fields::Field::blank()),+
+                }
             }
 
-            fn take(value: $crate::json::Value, spoiled: &mut bool) -> Self {
-                let mut object = $crate::fields::object(value, spoiled);
-                Self {
-                    $($field: $crate::fields::Field::take(
-                        object.take($crate::fields::key!($field $($key)?)),
-                        spoiled,
-                    ),)+
-                }
+            fn fill(&mut self, value: $crate::json::Value) -> bool {
+                $crate::fields::fill_all(value, Self::KEYS, &mut [$(&mut self.$field),+])
+            }
+
+            fn to_value(&self) -> $crate::json::Value {
+                $crate::fields::object(Self::KEYS, &[$(&self.$field),+])
             }
         }
     };
@@ -68,24 +84,26 @@ macro_rules! key {
     };
 }
 
-/// An enum without data: its variants' names, the first one where a blank is needed.
+/// An enum without data: its variants' names, the first one for a blank.
 macro_rules! words {
     ($type:ident { $first:ident $(, $other:ident)* $(,)? }) => {
+        impl $type {
+            const ALL: &[Self] = &[Self::$first $(, Self::$other)*];
+            const WORDS: &[&str] = &[stringify!($first) $(, stringify!($other))*];
+        }
+
         impl $crate::fields::Field for $type {
-            fn to_value(&self) -> $crate::json::Value {
-                let word = match self {
-                    Self::$first => stringify!($first),
-                    $(Self::$other => stringify!($other),)*
-                };
-                $crate::json::Value::Text(word.to_owned())
+            fn blank() -> Self {
+                Self::$first
             }
 
-            fn take(value: $crate::json::Value, spoiled: &mut bool) -> Self {
-                match String::take(value, spoiled).as_str() {
-                    $(stringify!($other) => return Self::$other,)*
-                    word => *spoiled |= word != stringify!($first),
-                }
-                Self::$first
+            fn fill(&mut self, value: $crate::json::Value) -> bool {
+                let found = $crate::fields::word(&value, Self::WORDS);
+                found.map(|at| *self = Self::ALL[at]).is_some()
+            }
+
+            fn to_value(&self) -> $crate::json::Value {
+                $crate::json::Value::Text(Self::WORDS[*self as usize].to_owned())
             }
         }
     };
@@ -93,79 +111,85 @@ macro_rules! words {
 
 pub(crate) use {fields, key, words};
 
-impl Field for String {
-    fn to_value(&self) -> Value {
-        Value::Text(self.clone())
-    }
+/// What has a kind of JSON of its own.
+macro_rules! plain {
+    ($($type:ty: $kind:ident;)+) => {
+        $(impl Field for $type {
+            fn blank() -> Self {
+                Self::default()
+            }
 
-    fn take(value: Value, spoiled: &mut bool) -> Self {
-        match value {
-            Value::Text(text) => text,
-            _ => spoil(spoiled),
-        }
-    }
+            fn fill(&mut self, value: Value) -> bool {
+                match value {
+                    Value::$kind(value) => *self = value,
+                    _ => return false,
+                }
+                true
+            }
+
+            fn to_value(&self) -> Value {
+                Value::$kind(self.clone())
+            }
+        })+
+    };
 }
 
-impl Field for bool {
-    fn to_value(&self) -> Value {
-        Value::Bool(*self)
-    }
-
-    fn take(value: Value, spoiled: &mut bool) -> Self {
-        match value {
-            Value::Bool(value) => value,
-            _ => spoil(spoiled),
-        }
-    }
-}
-
-impl Field for u64 {
-    fn to_value(&self) -> Value {
-        Value::Number(*self)
-    }
-
-    fn take(value: Value, spoiled: &mut bool) -> Self {
-        match value {
-            Value::Number(value) => value,
-            _ => spoil(spoiled),
-        }
-    }
+plain! {
+    bool: Bool;
+    u64: Number;
+    String: Text;
 }
 
 impl Field for u32 {
-    fn to_value(&self) -> Value {
-        Value::Number(u64::from(*self))
+    fn blank() -> Self {
+        0
     }
 
-    fn take(value: Value, spoiled: &mut bool) -> Self {
-        u64::take(value, spoiled)
-            .try_into()
-            .unwrap_or_else(|_| spoil(spoiled))
+    fn fill(&mut self, value: Value) -> bool {
+        let Value::Number(number) = value else {
+            return false;
+        };
+        number.try_into().map(|number| *self = number).is_ok()
+    }
+
+    fn to_value(&self) -> Value {
+        Value::Number(u64::from(*self))
     }
 }
 
 impl<T: Field> Field for Option<T> {
-    fn to_value(&self) -> Value {
-        self.as_ref().map_or(Value::Null, Field::to_value)
+    fn blank() -> Self {
+        None
     }
 
-    fn take(value: Value, spoiled: &mut bool) -> Self {
-        (value != Value::Null).then(|| T::take(value, spoiled))
+    fn fill(&mut self, value: Value) -> bool {
+        value == Value::Null || self.insert(T::blank()).fill(value)
+    }
+
+    fn to_value(&self) -> Value {
+        self.as_ref().map_or(Value::Null, Field::to_value)
     }
 }
 
 impl<T: Field> Field for Vec<T> {
-    fn to_value(&self) -> Value {
-        Value::List(self.iter().map(Field::to_value).collect())
+    fn blank() -> Self {
+        Vec::new()
     }
 
-    fn take(value: Value, spoiled: &mut bool) -> Self {
-        let list: Vec<Value> = match value {
-            Value::List(list) => list,
-            _ => spoil(spoiled),
+    fn fill(&mut self, value: Value) -> bool {
+        let Value::List(list) = value else {
+            return false;
         };
-        let values = list.into_iter();
-        values.map(|value| T::take(value, spoiled)).collect()
+        list.into_iter().all(|value| {
+            let mut item = T::blank();
+            let is_filled = item.fill(value);
+            self.push(item);
+            is_filled
+        })
+    }
+
+    fn to_value(&self) -> Value {
+        Value::List(self.iter().map(Field::to_value).collect())
     }
 }
 
@@ -181,7 +205,7 @@ mod tests {
         tags: Vec<String>,
     }
 
-    #[derive(PartialEq, Debug)]
+    #[derive(Clone, Copy, PartialEq, Debug)]
     enum Kind {
         Good,
         Bad,

@@ -1,7 +1,7 @@
 //! The heartbeat's bytes: what was seen → request, answer → desired agents. Pure; `beat.rs` carries them.
 //! The format is that of the original updater and its stock server, with fields of ours that it ignores.
 
-use crate::fields::{self, fields};
+use crate::fields::{self, Field, fields};
 use crate::job::{BeatJob, Reported, SeenAgent, VERSION};
 use crate::json::{self, Object, Value};
 use crate::log::brief;
@@ -137,18 +137,19 @@ pub fn answer(status: u16, reason: &str, body: &[u8]) -> Result<Vec<Entry>, Stri
         return Err(format!("{status} {}", brief(reason, 80)).trim().to_owned());
     }
     let text = std::str::from_utf8(body).map_err(|_| "the answer is not UTF-8".to_owned())?;
-    let object = match json::parse(text).map_err(|place| not_json(text, &place))? {
+    let mut object = match json::parse(text).map_err(|place| not_json(text, &place))? {
         Value::Object(object) => object,
         other => return Err(format!("the answer is {}, not an object", other.kind())),
     };
     if let Some(complaint) = complaint(&object) {
         return Err(complaint);
     }
-    match object.get("desiredAgents") {
-        Some(Value::List(agents)) => Ok(entries(agents)),
-        Some(other) => Err(format!("desiredAgents is {}, not a list", other.kind())),
-        None if object.keys().any(|key| key == "desiredAgents") => Ok(Vec::new()),
-        None => Err("the answer has no desiredAgents".to_owned()),
+    let is_there = object.keys().any(|key| key == "desiredAgents");
+    match object.take("desiredAgents") {
+        Value::List(agents) => Ok(entries(agents)),
+        Value::Null if is_there => Ok(Vec::new()),
+        Value::Null => Err("the answer has no desiredAgents".to_owned()),
+        other => Err(format!("desiredAgents is {}, not a list", other.kind())),
     }
 }
 
@@ -175,8 +176,8 @@ fn complaint(object: &Object) -> Option<String> {
 /// The desired state on disk: a bare list, as the original writes it, or a whole answer.
 pub fn saved(text: &str) -> Option<Vec<Entry>> {
     match json::parse(text).ok()? {
-        Value::List(agents) => Some(entries(&agents)),
-        Value::Object(object) => match object.get("desiredAgents")? {
+        Value::List(agents) => Some(entries(agents)),
+        Value::Object(mut object) => match object.take("desiredAgents") {
             Value::List(agents) => Some(entries(agents)),
             _ => None,
         },
@@ -184,37 +185,33 @@ pub fn saved(text: &str) -> Option<Vec<Entry>> {
     }
 }
 
-fn entries(agents: &[Value]) -> Vec<Entry> {
-    agents.iter().map(entry).collect()
+fn entries(agents: Vec<Value>) -> Vec<Entry> {
+    agents.into_iter().map(entry).collect()
 }
 
-fn entry(value: &Value) -> Entry {
-    let Value::Object(object) = value else {
-        return Err(Refusal {
-            name: String::new(),
-            cause: format!("it is {}, not an object", value.kind()),
-        });
+/// A field that is null or missing is empty, as Go has it.
+fn entry(value: Value) -> Entry {
+    let refuse = |name: &str, cause: String| Refusal {
+        name: name.to_owned(),
+        cause,
     };
-    let name = object.text("name").to_owned();
-    let text = |key: &str| match object.get(key) {
-        None => Ok(String::new()),
-        Some(Value::Text(text)) => Ok(text.clone()),
-        Some(other) => Err(Refusal {
-            name: name.clone(),
-            cause: format!("{key} is {}, not a string", other.kind()),
-        }),
+    let Value::Object(mut object) = value else {
+        let cause = format!("it is {}, not an object", value.kind());
+        return Err(refuse("", cause));
     };
-    Ok(WireAgent {
-        name: text("name")?,
-        version: text("version")?,
-        tarball: text("tarball")?,
-        md5: text("md5")?,
-        cmd: text("cmd")?,
-        run_user: text("runUser")?,
-        work_dir: text("workDir")?,
-        config_file_name: text("configFileName")?,
-        config_remote_url: text("configRemoteUrl")?,
-    })
+    for key in WireAgent::KEYS {
+        match object.get(key) {
+            None => object.put(key, Value::Text(String::new())),
+            Some(Value::Text(_)) => {}
+            Some(other) => {
+                let cause = format!("{key} is {}, not a string", other.kind());
+                return Err(refuse(object.text("name"), cause));
+            }
+        }
+    }
+    let mut wire = WireAgent::blank();
+    wire.fill(Value::Object(object));
+    Ok(wire)
 }
 
 /// The entries that can be followed, and why the others cannot. Of two with one name the first counts.
@@ -225,7 +222,7 @@ pub fn sort(entries: Vec<Entry>, own: &Own) -> (Vec<WireAgent>, Vec<Refusal>) {
     for entry in entries {
         let checked = entry.and_then(|wire| {
             let cause = match Desired::check(&wire, own) {
-                Ok(desired) if names.insert(desired.name.clone(), 0).is_none() => return Ok(wire),
+                Ok(desired) if names.insert(desired.name.clone(), 0) => return Ok(wire),
                 Ok(_) => "it is named twice, the first entry counts".to_owned(),
                 Err(cause) => cause,
             };

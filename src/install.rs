@@ -80,7 +80,7 @@ fn fetch_and_unpack(agent: &Agent, release: &Release) -> Result<()> {
     let mut tarball = tarball.map_err(|error| mixed_fleet_hint(error, release))?;
     let receipt = receipt(agent.name(), release, &tarball, url);
     Event::phase("unpacking", None, None)?;
-    fs::create_dir(&fresh).at("create", fresh.display())?;
+    sys::create_dir(&fresh).at("create", fresh.display())?;
     unpack::check_space(&mut tarball, &fresh)?;
     let unpacked = unpack::unpack(tarball, &fresh, &mut || pulse.beat("unpacking", None, None));
     if unpacked.is_err() {

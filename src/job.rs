@@ -328,7 +328,7 @@ impl Event {
 }
 
 /// A job as a file that can be a child's stdin: unlike a pipe it never makes the daemon wait.
-pub fn to_stdin(job: &impl Field) -> std::io::Result<std::fs::File> {
+pub fn to_stdin(job: &dyn Field) -> std::io::Result<std::fs::File> {
     let mut file = sys::nameless_file()?;
     file.write_all(fields::write(job).as_bytes())?;
     file.rewind()?;

@@ -5,6 +5,7 @@
 mod absent;
 mod act;
 mod agent;
+mod arguments;
 mod beat;
 mod children;
 mod config;
@@ -30,6 +31,7 @@ mod plan;
 mod record;
 mod roster;
 mod schedule;
+mod spawn;
 mod start;
 mod syntax;
 mod sys;
@@ -37,12 +39,12 @@ mod unpack;
 mod user;
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use arguments::Command;
 use config::{Config, Source};
 use daemon::Daemon;
 use error::Result;
-use lexopt::prelude::{Long, Short, Value};
 
 const HELP: &str = include_str!("help.txt");
 
@@ -51,28 +53,12 @@ const FAILED: u8 = 1;
 const BAD_USAGE: u8 = 2;
 const ALREADY_RUNNING: u8 = 3;
 
-enum Command {
-    Run,
-    Check,
-    Pid,
-    Beat,
-    Act,
-    Version,
-    LongVersion,
-    Help,
-}
-
-struct Arguments {
-    config: PathBuf,
-    command: Command,
-}
-
 /// Carries out what the arguments, without the program's name, ask for; tells the exit code.
 fn run(arguments: Vec<OsString>) -> u8 {
     sys::close_inherited_on_exec();
     sys::unblock_signals();
     sys::set_umask();
-    let arguments = match parse(arguments) {
+    let arguments = match arguments::parse(arguments) {
         Ok(arguments) => arguments,
         Err(error) => return fail(BAD_USAGE, &format!("{error}; see ops-updater -h")),
     };
@@ -92,35 +78,6 @@ fn run(arguments: Vec<OsString>) -> u8 {
             act::run(&job)
         })),
     }
-}
-
-fn parse(arguments: Vec<OsString>) -> std::result::Result<Arguments, lexopt::Error> {
-    let mut parser = lexopt::Parser::from_args(arguments);
-    let mut config = PathBuf::from("cfg.json");
-    let mut command = None;
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Short('c') | Long("config") => config = parser.value()?.into(),
-            Short('v') => command = Some(Command::Version),
-            Long("version") => command = Some(Command::LongVersion),
-            Short('h') | Long("help") => command = Some(Command::Help),
-            Value(word) if command.is_none() => {
-                command = Some(match word.to_str() {
-                    Some("check") => Command::Check,
-                    Some("pid") => Command::Pid,
-                    Some("help") => Command::Help,
-                    Some("beat") => Command::Beat,
-                    Some("act") => Command::Act,
-                    _ => return Err(Value(word).unexpected()),
-                });
-            }
-            other => return Err(other.unexpected()),
-        }
-    }
-    Ok(Arguments {
-        config,
-        command: command.unwrap_or(Command::Run),
-    })
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one line of a failure")]

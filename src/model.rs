@@ -37,14 +37,16 @@ macro_rules! checked_name {
         }
 
         impl Field for $name {
-            fn to_value(&self) -> Value {
-                self.0.to_value()
+            fn blank() -> Self {
+                Self(String::new())
             }
 
-            fn take(value: Value, spoiled: &mut bool) -> Self {
-                let text = String::take(value, spoiled);
-                *spoiled |= !is_plain_name(&text);
-                Self(text)
+            fn fill(&mut self, value: Value) -> bool {
+                self.0.fill(value) && is_plain_name(&self.0)
+            }
+
+            fn to_value(&self) -> Value {
+                self.0.to_value()
             }
         }
     };

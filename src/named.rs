@@ -1,97 +1,131 @@
 //! What is kept for each agent, sorted by name. A `BTreeMap` costs 6 to 10 KB for each type that it holds, a sorted
 //! list a few hundred bytes; a host has tens of agents, not millions.
 
-use std::mem;
-
-use crate::fields::{Field, object};
+use crate::fields::Field;
 use crate::json::{Object, Value};
 use crate::model::AgentName;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Named<T>(Vec<(AgentName, T)>);
+pub struct Named<T> {
+    /// Sorted; the value of each stands at its place.
+    names: Names,
+    values: Vec<T>,
+}
+
+/// Apart from the values, so that all types share the search.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+struct Names(Vec<AgentName>);
+
+impl Names {
+    fn find(&self, name: &AgentName) -> Result<usize, usize> {
+        self.0.binary_search(name)
+    }
+
+    fn place(&mut self, name: AgentName) -> Result<usize, usize> {
+        let found = self.find(&name);
+        if let Err(at) = found {
+            self.0.insert(at, name);
+        }
+        found
+    }
+}
 
 impl<T> Default for Named<T> {
     fn default() -> Self {
-        Self(Vec::new())
+        Self {
+            names: Names::default(),
+            values: Vec::new(),
+        }
     }
 }
 
 impl<T> Named<T> {
-    fn find(&self, name: &AgentName) -> Result<usize, usize> {
-        self.0.binary_search_by(|(known, _)| known.cmp(name))
-    }
-
     pub fn get(&self, name: &AgentName) -> Option<&T> {
-        let at = self.find(name).ok()?;
-        Some(&self.0[at].1)
+        self.values.get(self.names.find(name).ok()?)
     }
 
     pub fn get_mut(&mut self, name: &AgentName) -> Option<&mut T> {
-        let at = self.find(name).ok()?;
-        Some(&mut self.0[at].1)
+        self.values.get_mut(self.names.find(name).ok()?)
     }
 
-    pub fn insert(&mut self, name: AgentName, value: T) -> Option<T> {
-        match self.find(&name) {
-            Ok(at) => Some(mem::replace(&mut self.0[at].1, value)),
+    /// Tells whether the name is new.
+    pub fn insert(&mut self, name: AgentName, value: T) -> bool {
+        match self.names.place(name) {
+            Ok(at) => self.values[at] = value,
             Err(at) => {
-                self.0.insert(at, (name, value));
-                None
+                self.values.insert(at, value);
+                return true;
+            }
+        }
+        false
+    }
+
+    pub fn remove(&mut self, name: &AgentName) -> Option<T> {
+        let at = self.names.find(name).ok()?;
+        self.names.0.remove(at);
+        Some(self.values.remove(at))
+    }
+
+    pub fn retain(&mut self, mut stays: impl FnMut(&AgentName, &T) -> bool) {
+        for at in (0..self.values.len()).rev() {
+            if !stays(&self.names.0[at], &self.values[at]) {
+                self.names.0.remove(at);
+                self.values.remove(at);
             }
         }
     }
 
-    pub fn remove(&mut self, name: &AgentName) -> Option<T> {
-        let at = self.find(name).ok()?;
-        Some(self.0.remove(at).1)
-    }
-
-    pub fn retain(&mut self, mut stays: impl FnMut(&AgentName, &T) -> bool) {
-        self.0.retain(|(name, value)| stays(name, value));
-    }
-
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.values.len()
     }
 
     pub fn values(&self) -> impl Iterator<Item = &T> {
-        self.0.iter().map(|(_, value)| value)
+        self.values.iter()
     }
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (&AgentName, &mut T)> {
-        self.0.iter_mut().map(|(name, value)| (&*name, value))
+        self.names.0.iter().zip(&mut self.values)
     }
 }
 
 impl<T: Default> Named<T> {
     /// What is kept under the name, made first if there is nothing.
     pub fn entry(&mut self, name: &AgentName) -> &mut T {
-        let at = self.find(name).unwrap_or_else(|at| {
-            self.0.insert(at, (name.clone(), T::default()));
+        let at = self.names.place(name.clone()).unwrap_or_else(|at| {
+            self.values.insert(at, T::default());
             at
         });
-        &mut self.0[at].1
+        &mut self.values[at]
     }
 }
 
 impl<T: Field> Field for Named<T> {
+    fn blank() -> Self {
+        Self::default()
+    }
+
+    fn fill(&mut self, value: Value) -> bool {
+        let Value::Object(object) = value else {
+            return false;
+        };
+        object.into_pairs().into_iter().all(|(name, value)| {
+            // A name that no agent can have: nobody misses what is said of it.
+            let Some(name) = AgentName::parse(&name) else {
+                return true;
+            };
+            let mut kept = T::blank();
+            let is_filled = kept.fill(value);
+            self.insert(name, kept);
+            is_filled
+        })
+    }
+
     fn to_value(&self) -> Value {
         let mut object = Object::default();
-        for (name, value) in &self.0 {
+        for (name, value) in self.names.0.iter().zip(&self.values) {
             object.put(name.as_str(), value.to_value());
         }
         Value::Object(object)
-    }
-
-    fn take(value: Value, spoiled: &mut bool) -> Self {
-        let mut named = Self::default();
-        for (name, value) in object(value, spoiled).into_pairs() {
-            // A name that no agent can have: nobody misses what is said of it.
-            if let Some(name) = AgentName::parse(&name) {
-                named.insert(name, T::take(value, spoiled));
-            }
-        }
-        named
     }
 }
 

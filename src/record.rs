@@ -5,7 +5,7 @@
     reason = "only load and save touch the disk; the folds do not"
 )]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::disk;
@@ -308,7 +308,7 @@ pub fn load(path: &Path, now: u64) -> Ledger {
     };
     let parsed = text.ok().and_then(|text| fields::read::<Ledger>(&text));
     let Some(mut ledger) = parsed else {
-        let aside = path.with_extension("json.corrupt");
+        let aside = PathBuf::from(format!("{}.corrupt", path.display()));
         let set_aside = std::fs::rename(path, &aside);
         log::warn(format_args!(
             "cannot read {}: not a ledger; {}, all retry counts start afresh",

@@ -1,5 +1,5 @@
 //! The system calls that std has no safe word for. Small wrappers that decide nothing.
-//! With `user.rs` the only place for `unsafe`; each block says why it is sound.
+//! With `spawn.rs` and `user.rs` the only place for `unsafe`; each block says why it is sound.
 #![allow(unsafe_code)]
 #![allow(
     clippy::cast_lossless,
@@ -11,14 +11,13 @@
 #![expect(clippy::disallowed_methods, reason = "this is the system")]
 
 use std::cell::Cell;
-use std::ffi::{CString, OsStr};
+use std::ffi::{CString, OsStr, c_char};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::process::Command;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -136,6 +135,41 @@ unsafe fn errno_location() -> *mut i32 {
     unsafe { libc::__error() }
 }
 
+pub fn errno() -> i32 {
+    // SAFETY: always a valid pointer to this thread's errno.
+    unsafe { *errno_location() }
+}
+
+/// The variable that holds this process's environment: a list of `NAME=value`, ended by NULL.
+pub fn environ() -> *mut *const *const c_char {
+    #[cfg(target_os = "macos")]
+    // SAFETY: it gives the variable's address, always.
+    unsafe {
+        libc::_NSGetEnviron().cast()
+    }
+    #[cfg(not(target_os = "macos"))]
+    {
+        unsafe extern "C" {
+            static mut environ: *const *const c_char;
+        }
+        &raw mut environ
+    }
+}
+
+/// Puts these entries in the place of this process's whole environment, for as long as it lives.
+pub fn replace_environment(entries: &[String]) -> io::Result<()> {
+    let mut list = Vec::new();
+    for entry in entries {
+        list.push(c_string(OsStr::new(entry))?.into_raw().cast_const());
+    }
+    list.push(std::ptr::null());
+    // SAFETY: neither the list nor its strings are ever freed, and no other thread reads the environment meanwhile.
+    unsafe {
+        *environ() = list.leak().as_ptr();
+    }
+    Ok(())
+}
+
 /// From now on the signal becomes a byte of the `Signals` pipe.
 fn catch(signal: i32) {
     act_on(signal, note as *const () as libc::sighandler_t);
@@ -160,6 +194,29 @@ pub fn unblock_signals() {
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
     }
+}
+
+/// Until `unblock_signals`.
+pub fn block_signals() {
+    // SAFETY: as above.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut());
+    }
+}
+
+/// What stands in the file from this offset on, at most so many bytes; those that are no text become U+FFFD.
+pub fn read_text(file: &File, from: u64, limit: u64) -> io::Result<String> {
+    let mut bytes = vec![0; limit as usize];
+    let mut end = 0;
+    while end < bytes.len() {
+        match file.read_at(&mut bytes[end..], from + end as u64)? {
+            0 => break,
+            got => end += got,
+        }
+    }
+    Ok(String::from_utf8_lossy(&bytes[..end]).into_owned())
 }
 
 /// Whether a write would not wait, as to a pipe that nobody reads any more.
@@ -206,10 +263,7 @@ pub fn wait_readable(fds: &[RawFd], timeout: Duration) {
 }
 
 /// Signals the process group that `leader` leads; a group that is gone is no error.
-pub fn signal_group(leader: u32, signal: i32) {
-    let Ok(leader) = i32::try_from(leader) else {
-        return;
-    };
+pub fn signal_group(leader: i32, signal: i32) {
     // Guards against "every process" (-1) and "my own group" (0).
     if leader > 1 {
         // SAFETY: kill(2) touches no memory.
@@ -223,47 +277,6 @@ pub fn signal_group(leader: u32, signal: i32) {
 pub fn leads_session(pid: i32) -> bool {
     // SAFETY: getsid(2) touches no memory.
     pid > 1 && unsafe { libc::getsid(pid) } == pid
-}
-
-/// Makes the command the leader of a session of its own with every signal at its default, and lets it write its
-/// number into `pid_file` before its program begins: no moment in which it runs unrecorded.
-pub fn in_own_session(command: &mut Command, pid_file: Option<&File>) {
-    let pid_fd = pid_file.map(AsRawFd::as_raw_fd);
-    // SAFETY: between fork and exec only async-signal-safe calls are made, on values that were copied in;
-    // the caller keeps `pid_file` open until after the spawn.
-    unsafe {
-        command.pre_exec(move || {
-            libc::setsid();
-            for signal in 1..32 {
-                libc::signal(signal, libc::SIG_DFL);
-            }
-            if let Some(fd) = pid_fd {
-                write_pid(fd);
-            }
-            Ok(())
-        });
-    }
-}
-
-/// Writes this process's number in decimal; only stack and write(2), for it runs between fork and exec.
-fn write_pid(fd: RawFd) {
-    let mut text = [0_u8; 10];
-    // SAFETY: getpid(2) touches no memory.
-    let mut rest = unsafe { libc::getpid() }.unsigned_abs();
-    let mut start = text.len();
-    while start > 0 {
-        start -= 1;
-        text[start] = b'0' + u8::try_from(rest % 10).unwrap_or(0);
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    let digits = &text[start..];
-    // SAFETY: the pointer and the length are those of a live array.
-    unsafe {
-        libc::write(fd, digits.as_ptr().cast(), digits.len());
-    }
 }
 
 /// Marks every descriptor that this process was born with, save the first three, so that no child inherits it.
@@ -346,7 +359,7 @@ pub fn nameless_file() -> io::Result<File> {
 
 /// Bytes that an ordinary user may still write to the filesystem of `path`.
 pub fn free_bytes(path: &Path) -> Option<u64> {
-    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+    let path = c_string(path.as_os_str()).ok()?;
     // SAFETY: statvfs reads a NUL-terminated path and fills the struct it is given.
     unsafe {
         let mut stat: libc::statvfs = std::mem::zeroed();
@@ -359,8 +372,8 @@ pub fn free_bytes(path: &Path) -> Option<u64> {
 
 /// Swaps two names in one step; `Unsupported` or `InvalidInput` where the filesystem cannot.
 pub fn exchange(one: &Path, other: &Path) -> io::Result<()> {
-    let one = CString::new(one.as_os_str().as_bytes())?;
-    let other = CString::new(other.as_os_str().as_bytes())?;
+    let one = c_string(one.as_os_str())?;
+    let other = c_string(other.as_os_str())?;
     // SAFETY: both paths are NUL-terminated and live through the call.
     #[cfg(target_os = "linux")]
     let done = unsafe {
@@ -456,7 +469,7 @@ pub fn open_root() -> io::Result<OwnedFd> {
 
 /// Opens a directory in a directory; a link is an error, wherever it leads.
 pub fn open_dir_at(dir: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
-    let name = CString::new(name.as_bytes())?;
+    let name = c_string(name)?;
     // SAFETY: the name is NUL-terminated and lives through the call; the descriptor is checked before it is owned.
     unsafe { owned(libc::openat(dir.as_raw_fd(), name.as_ptr(), DIR_FLAGS)) }
 }
@@ -469,7 +482,7 @@ unsafe fn owned(fd: RawFd) -> io::Result<OwnedFd> {
 
 /// Looks at an entry of a directory, not at what a link points to.
 pub fn stat_at(dir: &OwnedFd, name: &OsStr) -> io::Result<Stat> {
-    let name = CString::new(name.as_bytes())?;
+    let name = c_string(name)?;
     // SAFETY: the name is NUL-terminated; fstatat fills the struct it is given.
     unsafe {
         let mut stat: libc::stat = std::mem::zeroed();
@@ -493,13 +506,13 @@ pub fn stat_of(file: &OwnedFd) -> io::Result<Stat> {
 }
 
 pub fn make_dir_at(dir: &OwnedFd, name: &OsStr) -> io::Result<()> {
-    let name = CString::new(name.as_bytes())?;
+    let name = c_string(name)?;
     // SAFETY: the name is NUL-terminated and lives through the call.
     check(unsafe { libc::mkdirat(dir.as_raw_fd(), name.as_ptr(), 0o755) })
 }
 
 pub fn read_link_at(dir: &OwnedFd, name: &OsStr) -> io::Result<Vec<u8>> {
-    let name = CString::new(name.as_bytes())?;
+    let name = c_string(name)?;
     let mut target = vec![0_u8; 4096];
     // SAFETY: the pointer and the length are those of a live Vec.
     let length = unsafe {
@@ -516,8 +529,8 @@ pub fn read_link_at(dir: &OwnedFd, name: &OsStr) -> io::Result<Vec<u8>> {
 
 /// Renames within a directory.
 pub fn rename_at(dir: &OwnedFd, from: &OsStr, to: &OsStr) -> io::Result<()> {
-    let from = CString::new(from.as_bytes())?;
-    let to = CString::new(to.as_bytes())?;
+    let from = c_string(from)?;
+    let to = c_string(to)?;
     let dir = dir.as_raw_fd();
     // SAFETY: both names are NUL-terminated and live through the call.
     check(unsafe { libc::renameat(dir, from.as_ptr(), dir, to.as_ptr()) })
@@ -534,10 +547,28 @@ pub fn sync(file: &OwnedFd) -> io::Result<()> {
     check(unsafe { libc::fsync(file.as_raw_fd()) })
 }
 
-fn check(returned: i32) -> io::Result<()> {
+pub fn check(returned: i32) -> io::Result<()> {
     if returned < 0 {
         Err(io::Error::last_os_error())
     } else {
         Ok(())
     }
+}
+
+/// Fails on a NUL within.
+/// Ends this process at once; nothing of ours waits in a buffer.
+pub fn exit(code: i32) -> ! {
+    // SAFETY: _exit(2) does not return, and touches no memory.
+    unsafe { libc::_exit(code) }
+}
+
+/// mkdir(2) with the umask's mode. std's brings with it what makes a whole path, 3 KB.
+pub fn create_dir(path: &Path) -> io::Result<()> {
+    let path = c_string(path.as_os_str())?;
+    // SAFETY: the string lives through the call.
+    check(unsafe { libc::mkdir(path.as_ptr(), 0o777) })
+}
+
+pub fn c_string(text: &OsStr) -> io::Result<CString> {
+    Ok(CString::new(text.as_bytes())?)
 }

@@ -2,7 +2,6 @@
 //! a plain file, a directory or a link that stays inside. Knows nothing of agents save that `control` must be there.
 #![expect(clippy::disallowed_methods, reason = "unpacking writes files")]
 
-use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -17,6 +16,7 @@ use crate::error::{At, Error, Result};
 use crate::fetch::{self, Verified};
 use crate::gzip::Gzip;
 use crate::log;
+use crate::sys;
 
 const ENTRY_LIMIT: u32 = 65_536;
 const UNPACKED_LIMIT: u64 = 4 << 30;
@@ -190,7 +190,7 @@ impl Unpacker<'_> {
                 Ok(_) => return Err("a part of its path is no directory".into()),
                 Err(_) => {
                     self.count()?;
-                    fs::create_dir(&at).map_err(|error| readable(&error))?;
+                    sys::create_dir(&at).map_err(|error| readable(&error))?;
                 }
             }
         }
@@ -243,11 +243,11 @@ impl Unpacker<'_> {
 
     /// Directory by directory, so that no name is lost with the power.
     fn sync_dirs(&mut self) -> Result<()> {
-        let mut dirs = VecDeque::from([self.root.to_owned()]);
-        while let Some(dir) = dirs.pop_front() {
+        let mut dirs = vec![self.root.to_owned()];
+        while let Some(dir) = dirs.pop() {
             for entry in fs::read_dir(&dir).at("read", dir.display())?.flatten() {
                 if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    dirs.push_back(entry.path());
+                    dirs.push(entry.path());
                 }
             }
             disk::sync_dir(&dir)?;
@@ -271,7 +271,7 @@ fn is_pax_sparse<R: Read>(entry: &mut Entry<R>) -> io::Result<bool> {
 
 /// A directory may be named again, or after what is in it; it stays open to its owner.
 fn make_dir(target: &Path, mode: u32) -> io::Result<()> {
-    match fs::create_dir(target) {
+    match sys::create_dir(target) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             if !fs::symlink_metadata(target)?.is_dir() {
                 return Err(error);

@@ -3,20 +3,22 @@
 #![allow(unsafe_code)]
 #![expect(clippy::disallowed_methods, reason = "it asks the tools of the system")]
 
-use std::io::{self, Read, Seek};
-use std::process::{Command, Stdio};
+use std::ffi::{CStr, OsStr};
+use std::io;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use crate::disk;
 use crate::error::{At, Error, Result};
+use crate::spawn::{self, Leads, Spawn, Status};
 use crate::sys;
 
 /// A directory server that does not answer must not keep us waiting.
 const TOOL_DEADLINE: Duration = Duration::from_secs(10);
 /// More than any passwd file; beyond it the tools are asked.
 const PASSWD_LIMIT: u64 = 4 << 20;
-/// Where the system's own tools are; nothing that a user could write to.
-const SYSTEM_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+/// Where the system's own tools are, nothing that a user could write to; and their words in English.
+const TOOL_ENVIRONMENT: &[&CStr] = &[c"PATH=/usr/sbin:/usr/bin:/sbin:/bin", c"LC_ALL=C"];
 /// What an agent of another user finds in PATH: sudo's usual secure path.
 const AGENT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -141,52 +143,37 @@ fn tool(program: &str, arguments: &[&str]) -> Result<Option<String>> {
 
 /// Whether the tool succeeded, and what it printed, on stderr too if so wanted.
 fn run(program: &str, arguments: &[&str], with_errors: bool) -> Result<(bool, String)> {
-    let mut output = sys::nameless_file().at("create", "a file for the output of a tool")?;
-    let stdout = output
-        .try_clone()
-        .at("share", "the file for the output of a tool")?;
-    let stderr = if with_errors {
-        Stdio::from(
-            stdout
-                .try_clone()
-                .at("share", "the file for the output of a tool")?,
-        )
-    } else {
-        Stdio::null()
+    let output = sys::nameless_file().at("create", "a file for the output of a tool")?;
+    let nothing = spawn::nothing()?;
+    let errors = if with_errors { &output } else { &nothing };
+    let mut words = vec![OsStr::new(program)];
+    words.extend(arguments.iter().map(OsStr::new));
+    let tool = Spawn {
+        program: OsStr::new(program),
+        words: &words,
+        env: TOOL_ENVIRONMENT,
+        dir: None,
+        stdio: [nothing.as_fd(), output.as_fd(), errors.as_fd()],
+        leads: Leads::Nothing,
+        pid_file: None,
     };
-    let mut child = Command::new(program)
-        .args(arguments)
-        .env("PATH", SYSTEM_PATH)
-        .env("LC_ALL", "C")
-        .stdin(Stdio::null())
-        .stdout(stdout)
-        .stderr(stderr)
-        .spawn()
-        .at("run", program)?;
+    let mut process = tool.spawn().at("run", program)?;
     let give_up = Instant::now() + TOOL_DEADLINE;
     let mut pause = Duration::from_millis(1);
     let status = loop {
-        if let Some(status) = child.try_wait().at("wait for", program)? {
+        if let Some(status) = process.try_wait().at("wait for", program)? {
             break status;
         }
         if Instant::now() >= give_up {
-            // It is ours and not reaped yet, so this cannot hit another process.
-            child
-                .kill()
-                .and_then(|()| child.wait())
-                .at("end", program)?;
+            process.kill().at("end", program)?;
             let cause = format!("no answer within {} s", TOOL_DEADLINE.as_secs());
             return Err(Error::new("ask", program, cause));
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(50));
     };
-    let mut text = String::new();
-    output
-        .rewind()
-        .and_then(|()| output.take(65_536).read_to_string(&mut text))
-        .at("read the output of", program)?;
-    Ok((status.success(), text))
+    let text = sys::read_text(&output, 0, 65_536).at("read the output of", program)?;
+    Ok((status == Status::Exited(0), text))
 }
 
 /// Root becomes this user for good: groups, then gid, then uid, each checked, and the way back tried. After this the
@@ -219,8 +206,7 @@ pub fn become_user(account: &Account) -> Result<()> {
             "the change did not stick",
         ));
     }
-    clean_environment(account);
-    Ok(())
+    clean_environment(account)
 }
 
 fn is_for_good(account: &Account) -> bool {
@@ -242,18 +228,15 @@ fn is_for_good(account: &Account) -> bool {
 }
 
 /// HOME, USER, LOGNAME and PATH; of root's own variables nothing is left.
-fn clean_environment(account: &Account) {
-    let names: Vec<_> = std::env::vars_os().map(|(name, _)| name).collect();
-    // SAFETY: this process has one thread, so nobody reads the environment meanwhile.
-    unsafe {
-        for name in names {
-            std::env::remove_var(name);
-        }
-        std::env::set_var("HOME", &account.home);
-        std::env::set_var("USER", &account.name);
-        std::env::set_var("LOGNAME", &account.name);
-        std::env::set_var("PATH", AGENT_PATH);
-    }
+fn clean_environment(account: &Account) -> Result<()> {
+    let Account { name, home, .. } = account;
+    let entries = [
+        format!("HOME={home}"),
+        format!("USER={name}"),
+        format!("LOGNAME={name}"),
+        format!("PATH={AGENT_PATH}"),
+    ];
+    sys::replace_environment(&entries).at("make the environment of", name)
 }
 
 #[cfg(test)]
