@@ -174,15 +174,16 @@ pub struct Lock {
     pub file: File,
 }
 
-/// Takes the lock, waiting as long as `patience`; `None` when another process keeps it.
-pub fn lock(path: &Path, patience: Duration) -> Result<Option<Lock>> {
+/// Takes the lock, waiting as long as `patience`; `None` when another process keeps it. Whom `mode` lets read the file
+/// can keep it too.
+pub fn lock(path: &Path, mode: u32, patience: Duration) -> Result<Option<Lock>> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .custom_flags(libc::O_NOFOLLOW)
-        .mode(0o644)
+        .mode(mode)
         .open(path)
         .at("open", path.display())?;
     let give_up = Instant::now() + patience;

@@ -26,7 +26,7 @@ pub fn prepare(own_dir: &Path) -> Result<std::result::Result<Lock, String>> {
     let var = own_dir.join("var");
     disk::make_dir(&var)?;
     let path = var.join("lock");
-    let Some(mut lock) = disk::lock(&path, LOCK_PATIENCE)? else {
+    let Some(mut lock) = disk::lock(&path, 0o644, LOCK_PATIENCE)? else {
         return Ok(Err(disk::read_small(&path, 32)
             .unwrap_or_default()
             .trim()

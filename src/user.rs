@@ -19,6 +19,10 @@ const TOOL_DEADLINE: Duration = Duration::from_secs(10);
 const PASSWD_LIMIT: u64 = 4 << 20;
 /// Where the system's own tools are, nothing that a user could write to; and their words in English.
 const TOOL_ENVIRONMENT: &[&CStr] = &[c"PATH=/usr/sbin:/usr/bin:/sbin:/bin", c"LC_ALL=C"];
+/// Held while a user is made; root's alone. Where /etc cannot be written no user can be made either.
+const USERS_LOCK: &str = "/etc/.ops-updater.lock";
+/// Several that are made in turn; less than a child may be silent.
+const USERS_PATIENCE: Duration = Duration::from_secs(30);
 /// What an agent of another user finds in PATH: sudo's usual secure path.
 const AGENT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -60,10 +64,16 @@ impl Account {
         }))
     }
 
-    /// Makes a user that is missing.
+    /// Makes a user that is missing. One process at a time: useradd looks for the name before it takes its own lock,
+    /// and of two at once the second gives the user another uid than the first one's.
     pub fn create(name: &str) -> Result<Self> {
-        create(name)?;
-        Self::find(name)?.ok_or_else(|| Error::new("look up", name, "id does not know it"))
+        let refuse = |cause: &str| Error::new("create the user", name, cause);
+        let lock = disk::lock(USERS_LOCK.as_ref(), 0o600, USERS_PATIENCE)?;
+        let _lock = lock.ok_or_else(|| refuse("another process is making users for too long"))?;
+        if Self::find(name)?.is_none() {
+            create(name)?;
+        }
+        Self::find(name)?.ok_or_else(|| refuse("it was made, but id does not know it"))
     }
 }
 
@@ -76,7 +86,7 @@ fn create(name: &str) -> Result<()> {
     };
     match made? {
         (true, _) => Ok(()),
-        // Another agent's child may have made the same user a moment ago.
+        // Somebody else, such as a configuration tool, may have made it a moment ago.
         (false, _) if Account::find(name)?.is_some() => Ok(()),
         (false, words) => Err(Error::new("create the user", name, words.trim())),
     }

@@ -50,6 +50,29 @@ fn agents_of_two_users_and_of_root_run_side_by_side() {
     }
 }
 
+/// useradd looks for the name before it takes its lock: of two at once the second changes the first one's uid.
+#[test]
+fn a_user_that_many_agents_lack_is_made_once() {
+    if !can_make_users() {
+        return;
+    }
+    let user = User::unborn();
+    let mut host = Host::new();
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let entries = names.map(|name| {
+        host.offer(&noting(name, "1.0.0"));
+        host.want(name, "1.0.0").run_user(&user.name)
+    });
+    host.desire(&entries);
+    host.start();
+    for name in names {
+        let pid = host.wait_running(name, "1.0.0").pid;
+        assert_eq!(procs::status(pid, "Uid"), Some(four(user.uid())), "{name}");
+        assert_eq!(not_of(user.uid(), &host.agent_dir(name)), [], "{name}");
+    }
+    assert!(!host.log().contains("WARN"), "{}", host.log());
+}
+
 #[test]
 fn an_agent_of_another_user_is_upgraded_stopped_and_restarted_as_that_user() {
     if !can_make_users() {
