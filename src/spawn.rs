@@ -1,5 +1,5 @@
-//! Starts programs: fork, a few system calls, exec. std's `Command` does the same for 00,000 bytes more: it holds the
-//! environment in two B-trees, and brings `posix_spawn`, pidfds and pipes of its own, of which nothing here has need.
+//! Starts programs: fork, a few system calls, exec. std's `Command` does the same for 35,000 bytes more (amd64): it holds
+//! the environment in two B-trees, and brings `posix_spawn`, pidfds and pipes, of which nothing here has need.
 //! The only place that forks. It decides nothing: what runs, where and how, is its caller's word.
 #![allow(unsafe_code)]
 #![expect(clippy::disallowed_methods, reason = "it opens /dev/null")]
@@ -75,17 +75,8 @@ impl Spawn<'_> {
             pid_file: self.pid_file.map(AsRawFd::as_raw_fd),
             reporter: reporter.as_raw_fd(),
         };
-        // A signal that comes in between must not run our handler in the child: it writes to our pipe.
-        sys::block_signals();
-        // SAFETY: the child only makes async-signal-safe calls, on what was made ready above, and never returns.
-        let forked = match unsafe { libc::fork() } {
-            0 => unsafe { child.exec() },
-            -1 => Err(io::Error::last_os_error()),
-            pid => Ok(pid),
-        };
-        sys::unblock_signals();
         let mut process = Process {
-            pid: forked?,
+            pid: child.fork()?,
             status: None,
         };
         // Exec closes the pipe; until then we wait, so that whoever signals the child's group finds it.
@@ -153,11 +144,24 @@ struct Unborn {
 }
 
 impl Unborn {
+    /// The number of the new process, which goes on in `exec`.
+    fn fork(&self) -> io::Result<libc::pid_t> {
+        // A signal that comes in between must not run our handler in the child: it writes to our pipe.
+        sys::block_signals();
+        // SAFETY: the child makes async-signal-safe calls only, on what is in `self`, and never returns.
+        let forked = match unsafe { libc::fork() } {
+            0 => unsafe { self.exec() },
+            -1 => Err(io::Error::last_os_error()),
+            pid => Ok(pid),
+        };
+        sys::unblock_signals();
+        forked
+    }
+
     /// # Safety
     /// Only in a child that was forked a moment ago, with all signals blocked.
     unsafe fn exec(&self) -> ! {
-        // SAFETY: the pointers lead into strings and lists that live in `self` and its maker's frame; the rest takes
-        // integers.
+        // SAFETY: the pointers lead to strings and lists that `self` or its maker holds; the rest takes integers.
         unsafe {
             if self.prepare() {
                 *sys::environ() = self.envp.as_ptr();

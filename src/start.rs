@@ -64,3 +64,13 @@ pub fn write_stdout(text: &str) -> io::Result<()> {
 pub fn write_stderr(text: &str) -> io::Result<()> {
     descriptor(STDERR).write_all(text.as_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    /// The stand-ins of absent.rs are for releases: a test that fails must say how it got there.
+    #[test]
+    fn tests_keep_their_backtraces() {
+        let trace = std::backtrace::Backtrace::force_capture().to_string();
+        assert!(trace.contains("tests_keep_their_backtraces"), "{trace}");
+    }
+}
