@@ -1,11 +1,12 @@
 //! Arguments, configuration and exit codes.
 
-use crate::support::host::{Host, binary};
+use crate::support::host::Host;
+use crate::support::platform::{binary, command};
 use std::fs;
-use std::process::{Command, Output};
+use std::process::Output;
 
 fn bare(arguments: &[&str]) -> Output {
-    Command::new(binary())
+    command(&binary())
         .args(arguments)
         .output()
         .expect("the binary runs")

@@ -1,10 +1,10 @@
 //! What goes to the server, and when.
 
 use crate::support::agent::Agent;
-use crate::support::arch;
 use crate::support::fault::Faults;
-use crate::support::host::{Host, binary};
+use crate::support::host::Host;
 use crate::support::json::{self, Json as _, quote};
+use crate::support::platform::{arch, binary, command};
 use crate::support::wire::Answer;
 use miniserde::json::Value;
 use std::process::Command;
@@ -32,7 +32,7 @@ fn a_heartbeat_has_the_fields_of_the_original() {
     assert_eq!(body.field("hostname").text(), "sandbox");
     assert_eq!(body.field("ip").text(), "127.0.0.1");
     assert_eq!(body.field("runUser").text(), user());
-    let version = Command::new(binary())
+    let version = command(&binary())
         .arg("-v")
         .output()
         .expect("the binary runs");

@@ -4,6 +4,7 @@ use crate::support::agent::Agent;
 use crate::support::fault::Faults;
 use crate::support::host::Host;
 use crate::support::json::Json as _;
+use crate::support::platform::has_own;
 use crate::support::{archive, md5_hex};
 use std::fs;
 use std::time::{Duration, Instant};
@@ -205,6 +206,9 @@ fn a_slow_download_is_no_part_of_the_outage() {
 
 #[test]
 fn between_the_stop_and_the_start_of_a_switch_we_take_under_a_fifth_of_a_second() {
+    if !has_own("speed") {
+        return;
+    }
     let host = Host::with_demo("1.0.0");
     let stop = "alive && kill \"$pid\"; rm -f app.pid; date +%s%N >>\"$sandbox/times\"; exit 0";
     let start = "date +%s%N >>\"$sandbox/times\"";

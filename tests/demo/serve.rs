@@ -2,9 +2,10 @@
 
 use crate::support::agent::Agent;
 use crate::support::json::{Json as _, quote};
+use crate::support::md5_hex;
 use crate::support::meta::Meta;
+use crate::support::platform::arch;
 use crate::support::wire::{Desired, Seen, stock_answer};
-use crate::support::{arch, md5_hex};
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;

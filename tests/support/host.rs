@@ -4,6 +4,7 @@
 use super::agent::Agent;
 use super::json::quote;
 use super::meta::Meta;
+use super::platform;
 use super::procs;
 use super::watch::is_agent;
 use super::wire::Desired;
@@ -22,15 +23,6 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub const MARK: &str = "OPS_TEST_SANDBOX";
 
 static COUNT: AtomicUsize = AtomicUsize::new(0);
-
-/// The binary under test.
-pub fn binary() -> PathBuf {
-    let given = std::env::var_os("OPS_UPDATER_BIN").map(PathBuf::from);
-    let built = option_env!("CARGO_BIN_EXE_ops-updater").map(PathBuf::from);
-    let path = given.or(built).expect("OPS_UPDATER_BIN names the binary");
-    path.canonicalize()
-        .unwrap_or_else(|e| panic!("no binary at {}: {e}", path.display()))
-}
 
 pub struct Host {
     /// The sandbox; agents log their calls here.
@@ -125,12 +117,12 @@ impl Host {
 
     /// What the daemon runs from.
     pub fn program(&self) -> PathBuf {
-        self.copy.clone().unwrap_or_else(binary)
+        self.copy.clone().unwrap_or_else(platform::binary)
     }
 
     /// The binary with `-c cfg.json`, not yet run. It leads a process group of its own.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(self.program());
+        let mut command = platform::command(&self.program());
         if let Some((uid, gid)) = self.ids {
             command.uid(uid).gid(gid);
         }

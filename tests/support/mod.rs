@@ -13,29 +13,15 @@ pub mod fault;
 pub mod host;
 pub mod json;
 pub mod meta;
+pub mod platform;
 pub mod procs;
 pub mod users;
 pub mod watch;
 pub mod wire;
 
-/// The directory of a release store that this machine's releases are in.
-pub fn arch() -> String {
-    let cpu = match std::env::consts::ARCH {
-        "x86" => "386",
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
-    let os = match std::env::consts::OS {
-        "macos" => "darwin",
-        other => other,
-    };
-    format!("{os}_{cpu}")
-}
-
 /// Where the contract wants the tarball of a version, as the path of a URL.
 pub fn release_path(name: &str, version: &str) -> String {
-    format!("/releases/{}/{name}-{version}.tar.gz", arch())
+    format!("/releases/{}/{name}-{version}.tar.gz", platform::arch())
 }
 
 pub fn md5_hex(bytes: &[u8]) -> String {

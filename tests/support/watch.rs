@@ -2,6 +2,7 @@
 
 use super::host::{Host, PATIENCE};
 use super::json::Json as _;
+use super::platform;
 use super::procs;
 use super::wire::Seen;
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ impl Host {
     /// Waits until it is so. Fails the test, naming what was awaited, after [`PATIENCE`].
     #[track_caller]
     pub fn wait_for(&self, what: &str, condition: impl FnMut() -> bool) {
-        self.wait_within(PATIENCE, what, condition);
+        self.wait_within(platform::patience(PATIENCE), what, condition);
     }
 
     #[track_caller]
