@@ -27,6 +27,7 @@ mod inheritance;
 mod limits;
 mod moves;
 mod operator;
+mod pack;
 mod pacing;
 mod resume;
 mod rollback;
