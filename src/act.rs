@@ -1,8 +1,6 @@
 //! One step of one agent, in a child of its own, under the agent's lock. Every step looks before it acts, so that it
 //! can be taken again after a crash at any point. Decides nothing: which step, was the planner's choice.
-#![expect(clippy::disallowed_methods, reason = "pruning reads a directory")]
 
-use std::fs;
 use std::time::Duration;
 
 use crate::agent::Agent;
@@ -13,7 +11,7 @@ use crate::ground::{self, Settler, Wish};
 use crate::install;
 use crate::job::{ActJob, Event, SeenAgent, What};
 use crate::log;
-use crate::model::{Build, Failure, Fault, Site, Spot, State, Step, Version};
+use crate::model::{Build, Failure, Fault, Place, Site, Spot, State, Step, Version};
 use crate::observe::{self, Paths, Receipt, Target};
 use crate::sys::{self, Signals};
 use crate::user::{self, Account};
@@ -88,7 +86,7 @@ fn done(job: &ActJob, failure: Option<Failure>, here: Site, there: Option<Site>)
     };
     let failure = failure.map(|mut failure| {
         if let Some(user) = &job.role.run_as
-            && !failure.error.contains(user)
+            && !log::holds(&failure.error, user)
         {
             failure.error = format!("{} (as {user})", failure.error);
         }
@@ -115,7 +113,7 @@ struct Act<'a> {
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "so that it fits map_err")]
-fn host(error: impl ToString) -> Failure {
+fn host(error: Error) -> Failure {
     Failure {
         fault: Fault::Host,
         error: error.to_string(),
@@ -128,7 +126,7 @@ fn lock(agent: &Agent) -> Result<Lock> {
     disk::make_dir(&ours)?;
     let lock = disk::lock(&ours.join("lock"), 0o644, LOCK_PATIENCE)?;
     let cause = "another updater is at work on it";
-    let lock = lock.ok_or_else(|| Error::new("lock", ours.display(), cause))?;
+    let lock = lock.ok_or_else(|| Error::new("lock", &ours, cause))?;
     Running::wait_for_earlier(&agent.paths().control_pid());
     Ok(lock)
 }
@@ -140,28 +138,38 @@ fn version(error: String) -> Failure {
     }
 }
 
+/// The first by the path.
+fn first_of(agents: &[&Agent]) -> Option<usize> {
+    let path = |index: &usize| agents[*index].paths().agent.as_os_str();
+    (0..agents.len()).min_by(|one, other| path(one).cmp(path(other)))
+}
+
 impl<'a> Act<'a> {
     fn new(job: &'a ActJob, paths: Paths, signals: &'a Signals) -> Self {
         let place = job.place.clone();
         let name = job.name.clone();
         let here = Target { name, place, paths };
-        let there = job.there.as_ref();
-        let there = there.map(|there| Target::new(&job.name, there));
         // Through a link two names may be one place, and then nothing moves.
-        let there = there.filter(|there| !disk::is_same(&there.paths.agent, &here.paths.agent));
-        let strays = job.strays.iter();
-        let strays = strays
-            .filter(|place| Some(*place) != job.there.as_ref())
-            .map(|place| Target::new(&job.name, place))
-            .filter(|stray| stray.paths.agent.is_dir())
-            .filter(|stray| !disk::is_same(&stray.paths.agent, &here.paths.agent))
-            .filter(|stray| ground::check_own(&stray.paths.agent).is_ok())
-            .map(|stray| Agent::new(stray, signals))
-            .collect();
+        let elsewhere = |place: &Place| {
+            let target = Target::new(&job.name, place);
+            let is_here = disk::is_same(&target.paths.agent, &here.paths.agent);
+            (!is_here).then(|| Agent::new(target, signals))
+        };
+        let there = job.there.as_ref();
+        let mut strays = Vec::new();
+        for place in &job.strays {
+            if Some(place) != there
+                && let Some(stray) = elsewhere(place)
+                && disk::is_dir(&stray.paths().agent)
+                && ground::check_own(&stray.paths().agent).is_ok()
+            {
+                strays.push(stray);
+            }
+        }
         Self {
             job,
+            there: there.and_then(elsewhere),
             here: Agent::new(here, signals),
-            there: there.map(|there| Agent::new(there, signals)),
             strays,
             signals,
         }
@@ -179,29 +187,32 @@ impl<'a> Act<'a> {
 
     fn locked(&self) -> Outcome {
         // All in one order, so that two acts never wait for each other.
-        let mut agents: Vec<&Agent> = Vec::new();
-        for agent in self.there.iter().chain(&self.strays).chain([&self.here]) {
-            let path = agent.paths().agent.as_os_str();
-            let at = agents.partition_point(|other| other.paths().agent.as_os_str() < path);
-            agents.insert(at, agent);
+        let mut agents = vec![&self.here];
+        agents.extend(&self.there);
+        agents.extend(&self.strays);
+        let mut locks = Vec::new();
+        while let Some(first) = first_of(&agents) {
+            locks.push(lock(agents.swap_remove(first)).map_err(host)?);
         }
-        let locks: Result<Vec<Lock>> = agents.into_iter().map(lock).collect();
-        let _locks = locks.map_err(host)?;
         match self.job.step() {
             Some(Step::Install(release)) => install::install(&self.here, &release).map_err(host),
             Some(Step::Switch { back, to }) => self.switch(back.as_ref(), &to),
             Some(Step::Start(build)) => self.start(&build),
             Some(Step::Stop(_)) => self.here.halt().map_err(host),
             Some(Step::Prune(keep)) => self.prune(&keep).map_err(host),
-            None => Err(host("the job on stdin lacks what its step needs")),
+            None => Err(Failure {
+                fault: Fault::Host,
+                error: "the job on stdin lacks what its step needs".to_owned(),
+            }),
         }
     }
 
     /// What was begun elsewhere and never seen to end must not run beside what is started here.
     fn halt_strays(&self) -> Outcome {
-        self.strays
-            .iter()
-            .try_for_each(|stray| stray.halt().map_err(host))
+        for stray in &self.strays {
+            stray.halt().map_err(host)?;
+        }
+        Ok(())
     }
 
     fn start(&self, build: &Build) -> Outcome {
@@ -220,7 +231,7 @@ impl<'a> Act<'a> {
         if !site.is_in_force(build) {
             // What runs meanwhile was started by somebody else; two must never run.
             self.here.halt().map_err(host)?;
-            self.put_in_force(build).map_err(host)?;
+            self.put_in_force(build, false).map_err(host)?;
         }
         let launched = self.here.launch(&build.version);
         if launched.is_err() && self.job.role.moving && !site.is_in_force(build) {
@@ -268,7 +279,7 @@ impl<'a> Act<'a> {
     /// Stops what is in force and puts `to` in its place. On failure the old one is asked to run again.
     fn change_over(&self, to: &Build) -> Outcome {
         let old = self.here.paths().in_force();
-        let changed = self.change_version(to, || self.here.halt());
+        let changed = self.put_in_force(to, true);
         changed.map_err(|error| {
             let mut failure = host(error);
             let still = old.filter(|old| Some(old) == self.here.paths().in_force().as_ref());
@@ -284,7 +295,7 @@ impl<'a> Act<'a> {
 
     /// An interrupted switch may have started it already; then it is only watched.
     fn start_or_watch(&self, to: &Build) -> Outcome {
-        let started = if self.here.look().state == State::Started {
+        let started = if self.here.state() == State::Started {
             self.here.watch(&to.version, false)
         } else {
             self.here.launch(&to.version)
@@ -315,7 +326,7 @@ impl<'a> Act<'a> {
         let stopped = self.here.halt_anyway();
         match self.there {
             Some(_) => disk::remove_tree(&self.here.paths().version_file()),
-            None => self.put_in_force(&back.build),
+            None => self.put_in_force(&back.build, false),
         }
         .map_err(|error| error.to_string())?;
         let home = self.there.as_ref().unwrap_or(&self.here);
@@ -323,13 +334,9 @@ impl<'a> Act<'a> {
         stopped.map_err(|error| error.to_string())
     }
 
-    /// Makes `.version` name the build, and its directory hold it.
-    fn put_in_force(&self, build: &Build) -> Result<()> {
-        self.change_version(build, || Ok(()))
-    }
-
-    /// The same with something to be done first, once everything that a full disk could refuse is on disk.
-    fn change_version(&self, build: &Build, first: impl FnOnce() -> Result<()>) -> Result<()> {
+    /// Makes `.version` name the build, and its directory hold it. Where another one is to be stopped for it, it is
+    /// stopped once everything that a full disk could refuse is on disk.
+    fn put_in_force(&self, build: &Build, stops_other: bool) -> Result<()> {
         let paths = self.here.paths();
         let spare = paths.staging(&build.version, ".other");
         let place = paths.version(&build.version);
@@ -338,7 +345,9 @@ impl<'a> Act<'a> {
                 .is_some_and(|(_, held)| held.satisfies(build))
         };
         let staged = Staged::write(&paths.version_file(), build.version.as_str().as_bytes())?;
-        first()?;
+        if stops_other {
+            self.here.halt()?;
+        }
         if !holds(&place) && holds(&spare) {
             disk::exchange(&spare, &place)?;
         }
@@ -370,10 +379,10 @@ impl<'a> Act<'a> {
     fn prune(&self, keep: &[Version]) -> Result<()> {
         let paths = self.here.paths();
         let current = paths.in_force();
-        let ours = fs::read_dir(paths.ours()).at("read", paths.ours().display())?;
-        for entry in ours.flatten() {
-            if !observe::is_kept_by_us(&entry.file_name()) {
-                disk::remove_tree(&entry.path())?;
+        let ours = paths.ours();
+        for name in disk::names(&ours).at("read", &ours)? {
+            if !observe::is_kept_by_us(&name) {
+                disk::remove_tree(&ours.join(name))?;
             }
         }
         for build in self.here.on_disk().builds {

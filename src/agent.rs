@@ -43,13 +43,17 @@ impl<'a> Agent<'a> {
         observe::site(&self.target, self.signals)
     }
 
+    pub fn state(&self) -> State {
+        self.look().state
+    }
+
     pub fn on_disk(&self) -> Site {
         observe::on_disk(&self.target)
     }
 
     /// Stops what is in force, unless it says itself that it is down: a word that nobody knows may mean that it runs.
     pub fn halt(&self) -> Result<()> {
-        match self.look().state {
+        match self.state() {
             State::Absent | State::Stopped => Ok(()),
             State::Started | State::Other | State::Silent => self.halt_anyway(),
         }
@@ -64,13 +68,13 @@ impl<'a> Agent<'a> {
         let begun = Instant::now();
         let mut pause = LOOK_FIRST;
         loop {
-            match self.look().state {
+            match self.state() {
                 State::Absent | State::Stopped | State::Other => return Ok(()),
                 State::Silent if answer.succeeded() => return Ok(()),
                 State::Started | State::Silent => {}
             }
             if begun.elapsed() >= STOP_PATIENCE || !answer.succeeded() {
-                return Err(Error::new("stop", current, answer.complaint()));
+                return Err(Error::new("stop", current.as_str(), answer.complaint()));
             }
             rest(&mut pause);
         }
@@ -129,7 +133,7 @@ impl<'a> Agent<'a> {
         let _term = self.signals.catch_term();
         let call = control::spawn(&dir, verb, output, Some(running.file()))?;
         let answer = control::finish(vec![call], self.signals).pop();
-        answer.ok_or_else(|| Error::new("run", dir.display(), "it has left no answer"))
+        answer.ok_or_else(|| Error::new("run", dir, "it has left no answer"))
     }
 }
 

@@ -23,6 +23,18 @@ pub struct Arguments {
     pub command: Command,
 }
 
+const WORDS: [(&str, Command); 9] = [
+    ("-v", Command::Version),
+    ("--version", Command::LongVersion),
+    ("-h", Command::Help),
+    ("--help", Command::Help),
+    ("help", Command::Help),
+    ("check", Command::Check),
+    ("pid", Command::Pid),
+    ("beat", Command::Beat),
+    ("act", Command::Act),
+];
+
 /// Takes the words after the program's name. Of two options the last counts.
 pub fn parse(words: Vec<OsString>) -> Result<Arguments, String> {
     let mut config = OsString::from("cfg.json");
@@ -32,27 +44,26 @@ pub fn parse(words: Vec<OsString>) -> Result<Arguments, String> {
         let (option, value) = split(&word);
         if let b"-c" | b"--config" = option {
             let value = value.map(OsString::from).or_else(|| words.next());
-            config = value.ok_or_else(|| format!("{} wants a file after it", word.display()))?;
+            config = value.ok_or_else(|| about("", &word, " wants a file after it"))?;
             continue;
         }
-        command = Some(match word.as_bytes() {
-            b"-v" => Command::Version,
-            b"--version" => Command::LongVersion,
-            b"-h" | b"--help" => Command::Help,
-            [b'-', ..] => return Err(format!("there is no option {}", word.display())),
-            _ if command.is_some() => return Err(format!("{} is too much", word.display())),
-            b"check" => Command::Check,
-            b"pid" => Command::Pid,
-            b"help" => Command::Help,
-            b"beat" => Command::Beat,
-            b"act" => Command::Act,
-            _ => return Err(format!("there is no command {}", word.display())),
+        let is_option = option.starts_with(b"-");
+        let found = WORDS.iter().find(|(known, _)| word == *known);
+        command = Some(match found {
+            _ if !is_option && command.is_some() => return Err(about("", &word, " is too much")),
+            Some((_, command)) => *command,
+            None if is_option => return Err(about("there is no option ", &word, "")),
+            None => return Err(about("there is no command ", &word, "")),
         });
     }
     Ok(Arguments {
         config: config.into(),
         command: command.unwrap_or(Command::Run),
     })
+}
+
+fn about(before: &str, word: &OsStr, after: &str) -> String {
+    format!("{before}{}{after}", word.display())
 }
 
 /// `--config=FILE` and `-cFILE` are an option with its value.

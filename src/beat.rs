@@ -5,7 +5,7 @@
     reason = "a beat asks the clock and the network"
 )]
 
-use std::net::{ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::time::Duration;
 
 use crate::children::OwnProgram;
@@ -74,65 +74,66 @@ fn report(what: What, fill: impl FnOnce(&mut Event)) -> crate::error::Result<()>
 /// each, since their directories may be closed to us.
 fn look(job: &BeatJob, agents: &[(Desired, Option<Place>)], signals: &Signals) -> Vec<SeenAgent> {
     let mut wanted: Vec<(Target, Role)> = Vec::new();
+    let mut want = |desired: &Desired, place: &Place, other: Option<&Place>| {
+        let role = Role::new(&job.run_user, place, other, !job.sudo.is_empty());
+        wanted.push((Target::new(&desired.name, place), role));
+    };
     for (desired, there) in agents {
-        let places = [Some(&desired.place), there.as_ref()];
-        for (place, other) in [(places[0], places[1]), (places[1], places[0])] {
-            let Some(place) = place else { continue };
-            let role = Role::new(&job.run_user, place, other, !job.sudo.is_empty());
-            wanted.push((Target::new(&desired.name, place), role));
+        want(desired, &desired.place, there.as_ref());
+        if let Some(there) = there {
+            want(desired, there, Some(&desired.place));
         }
     }
     let mut sites = look_as_their_users(job, wanted, signals).into_iter();
-    agents
-        .iter()
-        .filter_map(|(desired, there)| {
-            Some(SeenAgent {
-                name: desired.name.clone(),
-                here: sites.next()?,
-                there: there.as_ref().and_then(|_| sites.next()),
-            })
-        })
-        .collect()
+    let mut seen = Vec::new();
+    for (desired, there) in agents {
+        let Some(here) = sites.next() else { break };
+        seen.push(SeenAgent {
+            name: desired.name.clone(),
+            here,
+            there: there.as_ref().and_then(|_| sites.next()),
+        });
+    }
+    seen
 }
 
 /// The sites in the order in which they are wanted.
 fn look_as_their_users(job: &BeatJob, wanted: Vec<(Target, Role)>, signals: &Signals) -> Vec<Site> {
     let _term = signals.catch_term();
-    let (mut calls, mut others) = (Vec::new(), Vec::new());
-    for (target, role) in wanted.iter().filter(|(_, role)| role.run_as.is_some()) {
-        let call = spawn_look(job, target, role);
-        others.push(call.map(|call| calls.push(call)));
+    let mut sites = Vec::new();
+    let (mut ours, mut our_places) = (Vec::new(), Vec::new());
+    let (mut others, mut other_places) = (Vec::new(), Vec::new());
+    for (index, (target, role)) in wanted.into_iter().enumerate() {
+        sites.push(Site::empty(target.place.clone()));
+        let begun = if role.run_as.is_some() {
+            spawn_look(job, &target, &role).map(|call| {
+                others.push(call);
+                other_places.push(index);
+            })
+        } else {
+            // What somebody else put there nobody may look at.
+            ground::check_own(&target.paths.agent).map(|()| {
+                ours.push(target);
+                our_places.push(index);
+            })
+        };
+        if let Err(error) = begun {
+            be_unseen(&mut sites[index], &error.to_string());
+        }
     }
-    // Each either ours to look at, or of a place where somebody else looks or nobody may.
-    let sort = |(target, role): (Target, Role)| match role.run_as {
-        Some(_) => Err((target.place, None)),
-        None => match ground::check_own(&target.paths.agent) {
-            Ok(()) => Ok(target),
-            Err(error) => Err((target.place, Some(error.to_string()))),
-        },
-    };
-    let wanted: Vec<Result<Target, (Place, Option<String>)>> =
-        wanted.into_iter().map(sort).collect();
-    let ours: Vec<Target> = wanted
-        .iter()
-        .filter_map(|one| one.as_ref().ok().cloned())
-        .collect();
-    let mut ours = observe::sites(&ours, signals).into_iter();
-    let mut answers = control::finish(calls, signals).into_iter();
-    let mut others = others.into_iter().map(|spawned| match spawned {
-        Ok(()) => answers
-            .next()
-            .map_or_else(|| Err(String::new()), |answer| seen_by(&answer)),
-        Err(error) => Err(error.to_string()),
-    });
-    wanted
+    for (index, site) in our_places.into_iter().zip(observe::sites(&ours, signals)) {
+        sites[index] = site;
+    }
+    for (index, answer) in other_places
         .into_iter()
-        .filter_map(|one| match one {
-            Ok(_) => ours.next(),
-            Err((place, Some(why))) => Some(unseen(place, &why)),
-            Err((place, None)) => Some(others.next()?.unwrap_or_else(|why| unseen(place, &why))),
-        })
-        .collect()
+        .zip(control::finish(others, signals))
+    {
+        match seen_by(&answer) {
+            Ok(site) => sites[index] = site,
+            Err(why) => be_unseen(&mut sites[index], &why),
+        }
+    }
+    sites
 }
 
 fn spawn_look(job: &BeatJob, target: &Target, role: &Role) -> crate::error::Result<Call> {
@@ -155,16 +156,14 @@ fn seen_by(answer: &Answer) -> Result<Site, String> {
     if let Some(error) = event.error {
         return Err(error);
     }
-    let seen = event.seen.into_iter().flatten().next();
+    let seen = event.seen.and_then(|seen| seen.into_iter().next());
     seen.map(|seen| seen.here).ok_or_else(|| answer.complaint())
 }
 
-/// An agent that nobody could look at.
-fn unseen(place: Place, why: &str) -> Site {
-    let mut site = Site::empty(place);
+/// Nobody could look at it.
+fn be_unseen(site: &mut Site, why: &str) {
     site.state = State::Silent;
     site.status = log::brief(why, 200);
-    site
 }
 
 type Entries = Vec<heartbeat::Entry>;
@@ -235,19 +234,78 @@ fn fresh(
 /// The address of ours that packets toward the server would carry; connecting a UDP socket sends none.
 fn address_toward(url: &str) -> Option<String> {
     let host = url.strip_prefix("http://")?.split(['/', '?']).next()?;
-    let host = if host.contains(':') {
-        host.to_owned()
-    } else {
-        format!("{host}:80")
-    };
-    host.to_socket_addrs().ok()?.find_map(|server| {
+    let (host, port) = host.split_once(':').unwrap_or((host, "80"));
+    let port: u32 = port.parse().ok()?;
+    for server in (host, u16::try_from(port).ok()?).to_socket_addrs().ok()? {
         let any = if server.is_ipv4() {
-            "0.0.0.0:0"
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED)
         } else {
-            "[::]:0"
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED)
         };
-        let socket = UdpSocket::bind(any).ok()?;
-        socket.connect(server).ok()?;
-        Some(socket.local_addr().ok()?.ip().to_string())
-    })
+        match address_from(any, server) {
+            Some(IpAddr::V4(address)) => return Some(address.to_string()),
+            Some(IpAddr::V6(address)) => return Some(words(address)),
+            None => {}
+        }
+    }
+    None
+}
+
+fn address_from(any: IpAddr, server: SocketAddr) -> Option<IpAddr> {
+    let socket = UdpSocket::bind(SocketAddr::new(any, 0)).ok()?;
+    socket.connect(server).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
+/// The address as RFC 5952 wants it written. std's, which looks for addresses of IPv4 within, takes 1.6 KB.
+fn words(address: Ipv6Addr) -> String {
+    let groups = address.segments();
+    // The longest run of zeros, the first of equals, is left out; a single one is not.
+    let (mut gap, mut length) = (8, 1);
+    for from in 0..8 {
+        let zeros = groups[from..].iter().take_while(|group| **group == 0);
+        let zeros = zeros.count();
+        if zeros > length {
+            (gap, length) = (from, zeros);
+        }
+    }
+    let mut text = String::new();
+    for (at, group) in groups.iter().enumerate() {
+        if at == gap {
+            text += "::";
+        }
+        if at < gap || at >= gap + length {
+            if !text.is_empty() && !text.ends_with(':') {
+                text.push(':');
+            }
+            text = format!("{text}{group:x}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_written_as_std_would() {
+        for address in [
+            "::",
+            "::1",
+            "1::",
+            "fe80::1",
+            "2001:db8::",
+            "2001:db8:0:1:1:1:1:1",
+            "2001:0:0:1::1",
+            "1:0:0:2:0:0:3:4",
+            "1:2:3:4:5:6:0:0",
+            "0:1:2:3:4:5:6:7",
+            "1:2:3:4:5:6:7:8",
+            "a:b:c:d:e:f:0:ffff",
+        ] {
+            let address: Ipv6Addr = address.parse().expect("an address");
+            assert_eq!(words(address), address.to_string());
+        }
+    }
 }

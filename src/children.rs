@@ -6,15 +6,15 @@
 )]
 
 use std::ffi::{CStr, OsStr};
-use std::fmt::Display;
 use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::disk;
 use crate::error::{At, Error, Result};
-use crate::fields::Field;
+use crate::fields::ToJson;
 use crate::job::{self, Event, What};
 use crate::log;
 use crate::spawn::{Leads, Process, Spawn, Status};
@@ -49,7 +49,7 @@ pub struct OwnProgram {
 
 impl OwnProgram {
     pub fn find() -> Result<Self> {
-        let path = std::env::current_exe().at("find", "the program's own file")?;
+        let path = sys::own_program().at("find", "the program's own file")?;
         let identity = identity(&path);
         Ok(Self { path, identity })
     }
@@ -83,12 +83,9 @@ impl OwnProgram {
     }
 
     fn check_nobody_else_writes(&self) -> Result<()> {
-        for path in [Some(self.path.as_path()), self.path.parent()]
-            .into_iter()
-            .flatten()
-        {
-            let meta = std::fs::metadata(path).at("look at", path.display())?;
-            let refuse = |cause: &str| Err(Error::new("run through sudo", path.display(), cause));
+        for path in [&self.path, disk::parent(&self.path)] {
+            let meta = std::fs::metadata(path).at("look at", path)?;
+            let refuse = |cause: &str| Err(Error::new("run through sudo", path, cause));
             if meta.mode() & 0o022 != 0 {
                 return refuse("others than its owner can write it; chmod go-w it");
             }
@@ -115,8 +112,8 @@ impl Command<'_> {
     }
 
     /// For an error message.
-    pub fn name(&self) -> impl Display {
-        self.program.display()
+    pub fn name(&self) -> &OsStr {
+        self.program
     }
 }
 
@@ -145,7 +142,7 @@ pub struct Child {
 impl Child {
     pub fn spawn(
         command: &Command,
-        job: &dyn Field,
+        job: &dyn ToJson,
         patience: Patience,
         by_sudo: bool,
     ) -> Result<Self> {
@@ -196,7 +193,8 @@ impl Child {
         }
         let mut events = Vec::new();
         while let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = self.buffer.drain(..=end).collect();
+            let rest = self.buffer.split_off(end + 1);
+            let line = std::mem::replace(&mut self.buffer, rest);
             events.extend(self.line(String::from_utf8_lossy(&line).trim_end()));
         }
         if !events.is_empty() {
@@ -214,7 +212,7 @@ impl Child {
             return Some(event);
         }
         // What it ran out of memory for is told first, and a backtrace after it.
-        if !line.starts_with("note: ") && !self.words.contains("memory allocation") {
+        if !line.starts_with("note: ") && !log::holds(&self.words, "memory allocation") {
             self.words = log::brief(line, 300);
         }
         // A child's own log line comes stamped; it is passed on as it is.
@@ -245,7 +243,9 @@ impl Child {
         }
         let mut why = match (&self.overdue, status) {
             (Some(overdue), _) => overdue.clone(),
-            (None, Status::Killed(libc::SIGABRT)) if self.words.contains("memory allocation") => {
+            (None, Status::Killed(libc::SIGABRT))
+                if log::holds(&self.words, "memory allocation") =>
+            {
                 "it needed more memory than any honest answer or archive does".to_owned()
             }
             (None, Status::Killed(libc::SIGALRM)) => "it made no progress".to_owned(),

@@ -1,15 +1,17 @@
 //! cfg.json: the text as written → checked settings. An error is one line that names file, key and what is wanted;
 //! keys that nobody knows are warned of, for a typo must not pass in silence.
 
+use std::ffi::OsString;
 use std::net::IpAddr;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::disk;
 use crate::error::{At, Error, Result};
 use crate::json::{self, Object, Value};
-use crate::log::{Level, printable};
-use crate::model::is_url;
+use crate::log::{Level, holds, printable};
+use crate::model::{is_url, one_spelling};
 
 const FILE_LIMIT: u64 = 1 << 20;
 const SUDO_DEFAULT: &str = "/usr/bin/sudo";
@@ -43,14 +45,25 @@ pub struct Source {
 
 impl Source {
     pub fn new(file: &Path) -> Result<Self> {
-        let file = std::path::absolute(file).at("find", file.display())?;
-        let own_dir = file.parent().unwrap_or(Path::new("/")).to_owned();
-        Ok(Self { file, own_dir })
+        let mut whole = PathBuf::new();
+        if !file.is_absolute() {
+            whole = std::env::current_dir().at("find", file)?;
+        }
+        whole.push(file);
+        let path = one_spelling(whole.into_os_string().as_bytes());
+        let end = path.iter().rposition(|byte| *byte == b'/');
+        // The first slash is the root's name.
+        let own_dir = path[..end.unwrap_or(0).max(1)].to_vec();
+        let as_path = |bytes| PathBuf::from(OsString::from_vec(bytes));
+        Ok(Self {
+            own_dir: as_path(own_dir),
+            file: as_path(path),
+        })
     }
 
     pub fn load(&self) -> Result<Config> {
-        let text = disk::read_small(&self.file, FILE_LIMIT).at("read", self.file.display())?;
-        parse(&text).map_err(|cause| Error::new("use", self.file.display(), cause))
+        let text = disk::read_small(&self.file, FILE_LIMIT).at("read", &self.file)?;
+        parse(&text).map_err(|cause| Error::new("use", &self.file, cause))
     }
 }
 
@@ -71,22 +84,27 @@ fn parse(text: &str) -> std::result::Result<Config, String> {
 }
 
 fn checked(object: &Object) -> std::result::Result<Config, String> {
-    let server = text(object, "server", "host:port of the ops-meta server")?;
-    let wanted = "an IP address, or empty for the one toward the server";
-    let ip = text(object, "ip", wanted)?;
-    if !ip.is_empty() && ip.parse::<IpAddr>().is_err() {
-        return Err(format!("ip is {ip:?}, wanted {wanted}"));
-    }
-    Ok(Config {
-        log_level: log_level(object)?,
-        hostname: text(object, "hostname", "a host name, or empty for the system's")?,
-        ip,
-        sudo: sudo(object)?,
-        url: heartbeat_url(&server)?,
-        server,
-        interval: interval(object)?,
+    let mut config = Config {
+        log_level: Level::Info,
+        hostname: String::new(),
+        ip: String::new(),
+        sudo: String::new(),
+        server: text(object, "server", "host:port of the ops-meta server")?,
+        url: String::new(),
+        interval: Duration::ZERO,
         warnings: Vec::new(),
-    })
+    };
+    let wanted = "an IP address, or empty for the one toward the server";
+    config.ip = text(object, "ip", wanted)?;
+    if !config.ip.is_empty() && config.ip.parse::<IpAddr>().is_err() {
+        return Err(format!("ip is {:?}, wanted {wanted}", config.ip));
+    }
+    config.log_level = log_level(object)?;
+    config.hostname = text(object, "hostname", "a host name, or empty for the system's")?;
+    config.sudo = sudo(object)?;
+    config.url = heartbeat_url(&config.server)?;
+    config.interval = interval(object)?;
+    Ok(config)
 }
 
 fn text(object: &Object, key: &str, wanted: &str) -> std::result::Result<String, String> {
@@ -148,7 +166,7 @@ fn heartbeat_url(server: &str) -> std::result::Result<String, String> {
     if server.is_empty() {
         return Err(format!("server is missing, {wanted}"));
     }
-    if server.contains("${") {
+    if holds(server, "${") {
         return Err(format!(
             "server is still the placeholder {server:?}, {wanted}"
         ));
@@ -159,20 +177,12 @@ fn heartbeat_url(server: &str) -> std::result::Result<String, String> {
         ));
     }
     let address = server.strip_prefix("http://").unwrap_or(server);
-    if address.contains('[')
-        || address
-            .split('/')
-            .next()
-            .unwrap_or_default()
-            .matches(':')
-            .count()
-            > 1
-    {
+    let (host, path) = address.split_at(address.find('/').unwrap_or(address.len()));
+    if address.contains('[') || host.bytes().filter(|byte| *byte == b':').count() > 1 {
         return Err(format!(
             "server is {server:?}, an IPv6 address, which is not spoken here; use a name"
         ));
     }
-    let (host, path) = address.split_at(address.find('/').unwrap_or(address.len()));
     let path = if matches!(path, "" | "/") {
         "/api/heartbeat"
     } else {
@@ -207,10 +217,13 @@ fn unknown_keys(object: &Object) -> Vec<String> {
         "http",
         "sudo",
     ];
-    let unknown = object.keys().filter(|key| !known.contains(key));
-    unknown
-        .map(|key| format!("the key {key:?} is unknown and ignored"))
-        .collect()
+    let mut warnings = Vec::new();
+    for key in object.keys() {
+        if !known.contains(&key) {
+            warnings.push(format!("the key {key:?} is unknown and ignored"));
+        }
+    }
+    warnings
 }
 
 /// The original's HTTP settings are checked, so that a later version may use them; whether they are switched on.
@@ -234,6 +247,24 @@ fn is_http_enabled(object: &Object) -> std::result::Result<bool, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_file_and_its_directory_have_one_spelling() {
+        for (given, file, dir) in [
+            ("/a/b/cfg.json", "/a/b/cfg.json", "/a/b"),
+            ("//a/./b//cfg.json", "/a/b/cfg.json", "/a/b"),
+            ("/a/../cfg.json", "/a/../cfg.json", "/a/.."),
+            ("/cfg.json", "/cfg.json", "/"),
+        ] {
+            let source = Source::new(Path::new(given)).expect("valid");
+            let expected = (Path::new(file), Path::new(dir));
+            assert_eq!((&*source.file, &*source.own_dir), expected);
+        }
+        let here = std::env::current_dir().expect("a directory");
+        let source = Source::new(Path::new("./cfg.json")).expect("valid");
+        assert_eq!(source.own_dir, here);
+        assert_eq!(source.file, here.join("cfg.json"));
+    }
 
     #[test]
     fn a_file_of_the_original_works_unchanged() {

@@ -25,6 +25,8 @@ const HURRIED_GRACE: Duration = Duration::from_secs(1);
 pub const OUTPUT_LIMIT: u64 = 1 << 20;
 /// How often a flood is looked for while a script runs; its end is told by SIGCHLD at once.
 const LOOK: Duration = Duration::from_millis(50);
+/// A host of hundreds of agents asks them in batches.
+const SCRIPTS_AT_ONCE: usize = 64;
 /// An answer is a word or two; what an error message quotes is its end.
 const ANSWER_LIMIT: u64 = 4096;
 /// "Text file busy" comes from another process between its fork and its exec, and passes within moments.
@@ -101,7 +103,7 @@ pub fn spawn(dir: &Path, verb: Verb, output: File, pid_file: Option<&File>) -> R
         leads: Leads::Session,
         pid_file,
     };
-    let process = unless_busy(|| control.spawn()).at("run", program.display())?;
+    let process = unless_busy(|| control.spawn()).at("run", &program)?;
     let label = format!("control {}", verb.word());
     Ok(Call::new(label, verb.deadline(), process, output))
 }
@@ -294,28 +296,37 @@ pub fn output_file(path: &Path) -> Result<File> {
         .custom_flags(libc::O_NOFOLLOW)
         .mode(0o644)
         .open(path)
-        .at("open", path.display())?;
-    file.set_len(0).at("empty", path.display())?;
+        .at("open", path)?;
+    file.set_len(0).at("empty", path)?;
     Ok(file)
 }
 
 /// Asks many agents at once; the answers come in the order of the directories.
-pub fn statuses(dirs: &[&Path], signals: &Signals) -> Vec<Result<Answer>> {
+pub fn statuses(dirs: &[PathBuf], signals: &Signals) -> Vec<Result<Answer>> {
     let _term = signals.catch_term();
-    let mut calls = Vec::new();
-    let mut spawned = Vec::new();
-    for dir in dirs {
-        let call = nameless_output().and_then(|output| spawn(dir, Verb::Status, output, None));
-        spawned.push(call.map(|call| calls.push(call)));
+    let mut answers = Vec::new();
+    for batch in dirs.chunks(SCRIPTS_AT_ONCE) {
+        let mut calls = Vec::new();
+        let mut failed = Vec::new();
+        for dir in batch {
+            match nameless_output().and_then(|output| spawn(dir, Verb::Status, output, None)) {
+                Ok(call) => {
+                    calls.push(call);
+                    failed.push(None);
+                }
+                Err(error) => failed.push(Some(error)),
+            }
+        }
+        let mut ended = finish(calls, signals).into_iter();
+        for failed in failed {
+            let answer = match failed {
+                None => ended.next().map(Ok),
+                Some(error) => Some(Err(error)),
+            };
+            answers.extend(answer);
+        }
     }
-    let mut answers = finish(calls, signals).into_iter();
-    spawned
-        .into_iter()
-        .filter_map(|spawn| match spawn {
-            Ok(()) => answers.next().map(Ok),
-            Err(error) => Some(Err(error)),
-        })
-        .collect()
+    answers
 }
 
 fn nameless_output() -> Result<File> {
@@ -341,7 +352,7 @@ impl Running {
             // A fifo in its place must not make us wait for a reader.
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
             .open(path)
-            .at("create", path.display())?;
+            .at("create", path)?;
         Ok(Self {
             path: path.to_owned(),
             file,

@@ -13,9 +13,9 @@ use crate::digest::Digest;
 use crate::error::{At, Result};
 use crate::job::{ActJob, BeatJob, Event, Role, SeenAgent, VERSION, What};
 use crate::log;
-use crate::model::{AgentName, Cmd, Desired, Failure, Fault, Place, Step, Task};
+use crate::model::{AgentName, Cmd, Failure, Fault, Place, Step, Task};
 use crate::named::Named;
-use crate::roster::{Done, Roster};
+use crate::roster::{Attempt, Roster};
 use crate::schedule;
 use crate::sys::{self, Signals};
 use crate::user;
@@ -42,12 +42,12 @@ pub struct Daemon {
     random: WyRand,
     run_user: String,
     roster: Roster,
-    beat: Option<Beat>,
+    beat: Option<Box<Beat>>,
     acts: Named<Act>,
     /// When the last act of an agent ended: older looks at it are stale.
     acted: Named<Instant>,
     /// Stopped as one user and not yet started as another: not to be left like this.
-    between: Vec<AgentName>,
+    between: Named<()>,
     /// A saved wish may be out of date: nothing is done before the server was asked once.
     has_asked: bool,
     next_beat: Instant,
@@ -66,12 +66,12 @@ struct Beat {
 
 struct Act {
     child: Child,
-    task: Task,
-    entry: String,
+    attempt: Attempt,
     /// Ended by us for something more important; not a failure.
     is_withdrawn: bool,
     phase: String,
-    done: Option<Event>,
+    /// The child has told how it ended.
+    is_done: bool,
 }
 
 /// Wall-clock seconds that no jump of the wall clock changes: read once, then counted on.
@@ -148,7 +148,7 @@ impl Daemon {
             beat: None,
             acts: Named::default(),
             acted: Named::default(),
-            between: Vec::new(),
+            between: Named::default(),
             has_asked: false,
             failed_posts: 0,
             said: Said::default(),
@@ -156,7 +156,7 @@ impl Daemon {
     }
 
     /// Runs until TERM or INT.
-    pub fn run(mut self) {
+    pub fn run(&mut self) {
         log::info(format_args!(
             "ops-updater {VERSION} ({}) as {}, server {}, every {} s",
             crate::install::ARCH,
@@ -191,24 +191,30 @@ impl Daemon {
     }
 
     fn descriptors(&self) -> Vec<RawFd> {
-        let beat = self.beat.iter().map(|beat| beat.child.fd());
-        let acts = self.acts.values().map(|act| act.child.fd());
-        let pipes = beat.chain(acts).flatten();
-        pipes.chain([self.signals.fd()]).collect()
+        let mut descriptors = vec![self.signals.fd()];
+        if let Some(beat) = &self.beat {
+            descriptors.extend(beat.child.fd());
+        }
+        for act in self.acts.values() {
+            descriptors.extend(act.child.fd());
+        }
+        descriptors
     }
 
     /// The time until the next timer or deadline.
     fn sleep(&self) -> Duration {
         let now = Instant::now();
         let wall = self.clock.now();
-        let retry = self.roster.next_try(wall);
-        let retry = retry.map(|at| now + Duration::from_secs(at - wall));
-        let beat = match &self.beat {
+        let mut next = match &self.beat {
             Some(beat) => beat.child.deadline(),
             None => self.next_beat,
         };
-        let acts = self.acts.values().map(|act| act.child.deadline());
-        let next = acts.chain(retry).chain([beat]).min().unwrap_or(beat);
+        if let Some(retry) = self.roster.next_try(wall) {
+            next = next.min(now + Duration::from_secs(retry - wall));
+        }
+        for act in self.acts.values() {
+            next = next.min(act.child.deadline());
+        }
         next.saturating_duration_since(now).min(LONGEST_SLEEP)
     }
 
@@ -237,11 +243,11 @@ impl Daemon {
         let command = self.program.command("beat", None);
         match command.and_then(|command| Child::spawn(&command, &job, BEAT_PATIENCE, false)) {
             Ok(child) => {
-                self.beat = Some(Beat {
+                self.beat = Some(Box::new(Beat {
                     child,
                     posts,
                     is_settled: false,
-                });
+                }));
             }
             Err(error) => self.beat_failed(&error.to_string(), None),
         }
@@ -273,14 +279,14 @@ impl Daemon {
                 .accept(agents, event.refused.unwrap_or_default());
             self.forget_unnamed();
         }
-        for seen in event.seen.into_iter().flatten() {
+        for seen in event.seen.unwrap_or_default() {
             let is_fresh = self
                 .acted
                 .get(&seen.name)
                 .is_none_or(|at| *at < beat.child.started);
             self.tell_blindness(&seen);
             // An install touches nothing that runs, so a look beside it counts.
-            let act = self.acts.get(&seen.name).map(|act| &act.task.step);
+            let act = self.acts.get(&seen.name).map(|act| &act.attempt.task.step);
             if is_fresh && matches!(act, None | Some(Step::Install(_))) {
                 self.roster.observe(seen, self.clock.now());
             }
@@ -360,10 +366,11 @@ impl Daemon {
     /// first, and the download goes on after that where it was.
     fn withdraw_acts(&mut self) {
         for (name, act) in self.acts.iter_mut() {
-            let Step::Install(release) = &act.task.step else {
+            let task = &act.attempt.task;
+            let Step::Install(release) = &task.step else {
                 continue;
             };
-            let is_wanted = self.roster.wants(name, release, &act.task.place);
+            let is_wanted = self.roster.wants(name, release, &task.place);
             let next = self.roster.next_task(name, self.clock.now());
             let must_start = self.roster.is_down(name)
                 && next.is_some_and(|task| matches!(task.step, Step::Start(_)));
@@ -382,7 +389,7 @@ impl Daemon {
             return;
         }
         let now = self.clock.now();
-        let mut tasks = Vec::new();
+        let mut fetches = Vec::new();
         for name in self.roster.names() {
             if self.acts.get(&name).is_some() {
                 continue;
@@ -390,17 +397,25 @@ impl Daemon {
             if self.roster.lacks_a_look(&name) {
                 self.next_beat = self.next_beat.min(Instant::now() + REPORT_SOON);
             }
-            tasks.extend(self.roster.next_task(&name, now).map(|task| (name, task)));
-        }
-        let fetches =
-            |(_, task): &(_, Task)| matches!(task.step, Step::Install(_) | Step::Prune(_));
-        let (last, first): (Vec<_>, Vec<_>) = tasks.into_iter().partition(fetches);
-        for (name, task) in first.into_iter().chain(last) {
-            let is_switch = |task: &Task| matches!(task.step, Step::Switch { .. });
-            let waits = is_switch(&task) && self.acts.values().any(|act| is_switch(&act.task));
-            if !waits && self.acts.len() < ACTS_AT_ONCE {
-                self.start_act(name, task);
+            match self.roster.next_task(&name, now) {
+                Some(task) if matches!(task.step, Step::Install(_) | Step::Prune(_)) => {
+                    fetches.push((name, task));
+                }
+                Some(task) => self.start_in_turn(name, task),
+                None => {}
             }
+        }
+        for (name, task) in fetches {
+            self.start_in_turn(name, task);
+        }
+    }
+
+    fn start_in_turn(&mut self, name: AgentName, task: Task) {
+        let is_switch = |task: &Task| matches!(task.step, Step::Switch { .. });
+        let is_turn = |act: &Act| is_switch(&act.attempt.task);
+        let waits = is_switch(&task) && self.acts.values().any(is_turn);
+        if !waits && self.acts.len() < ACTS_AT_ONCE {
+            self.start_act(name, task);
         }
     }
 
@@ -422,22 +437,27 @@ impl Daemon {
         let command = self.program.command("act", self.sudo().filter(|_| by_sudo));
         let patience = patience(&task.step);
         let child = command.and_then(|command| Child::spawn(&command, &job, patience, by_sudo));
-        let entry = self.roster.entry(&name);
+        let mut attempt = Attempt {
+            entry: self.roster.entry(&name),
+            name,
+            task,
+            failure: None,
+            seen: None,
+        };
         match child {
             Ok(child) => {
                 let act = Act {
                     child,
-                    task,
-                    entry,
                     is_withdrawn: false,
                     phase: String::new(),
-                    done: None,
+                    is_done: false,
+                    attempt,
                 };
-                self.acts.insert(name, act);
+                self.acts.insert(act.attempt.name.clone(), act);
             }
             Err(error) => {
-                let failure = unfinished(&task, &error.to_string());
-                self.act_ended(name, task, entry, Err(failure), None);
+                attempt.failure = Some(unfinished(&attempt.task, &error.to_string()));
+                self.act_ended(attempt);
             }
         }
     }
@@ -452,68 +472,45 @@ impl Daemon {
         let mut ended = Vec::new();
         for (name, act) in self.acts.iter_mut() {
             let (events, end) = act.child.tend(now);
-            for event in events {
-                act.phase = event.phase.clone().unwrap_or_default();
+            for mut event in events {
+                act.phase = event.phase.take().unwrap_or_default();
                 if event.what == What::Done {
-                    act.done = Some(event);
+                    act.is_done = true;
+                    act.attempt.end(event);
                 }
             }
             ended.extend(end.map(|why| (name.clone(), why)));
         }
         for (name, why) in ended {
-            let Some(act) = self.acts.remove(&name) else {
+            let Some(mut act) = self.acts.remove(&name) else {
                 continue;
             };
-            let event = match act.done {
-                Some(event) => event,
-                None if act.is_withdrawn => {
-                    log::info(format_args!("{name}: {}: put off", act.task.step));
+            if !act.is_done {
+                let task = &act.attempt.task;
+                if act.is_withdrawn {
+                    log::info(format_args!("{name}: {}: put off", task.step));
                     continue;
                 }
-                None => Event {
-                    error: Some(unfinished(&act.task, &why).error),
-                    ..Event::default()
-                },
-            };
-            let outcome = event.error.map_or(Ok(()), |error| {
-                let fault = event.fault.unwrap_or(Fault::Host);
-                Err(Failure { fault, error })
-            });
-            let seen = event.seen.and_then(|mut seen| seen.pop());
-            self.act_ended(name, act.task, act.entry, outcome, seen);
+                act.attempt.failure = Some(unfinished(task, &why));
+            }
+            self.act_ended(act.attempt);
         }
     }
 
-    fn act_ended(
-        &mut self,
-        name: AgentName,
-        task: Task,
-        entry: String,
-        outcome: std::result::Result<(), Failure>,
-        seen: Option<SeenAgent>,
-    ) {
+    fn act_ended(&mut self, attempt: Attempt) {
+        let Attempt { name, task, .. } = &attempt;
         self.acted.insert(name.clone(), Instant::now());
-        let is_to_run = |d: &Desired| d.cmd == Cmd::Start;
-        if matches!(task.step, Step::Stop(_)) && self.roster.desired(&name).is_some_and(is_to_run) {
-            self.between.retain(|other| *other != name);
-            self.between.push(name.clone());
-        } else {
-            self.between.retain(|other| *other != name);
+        self.between.remove(name);
+        let desired = self.roster.desired(name);
+        let is_to_run = desired.is_some_and(|desired| desired.cmd == Cmd::Start);
+        if is_to_run && matches!(task.step, Step::Stop(_)) {
+            self.between.insert(name.clone(), ());
         }
-        if self.tell(&name, &task, outcome.as_ref().err()) {
+        if self.tell(name, task, attempt.failure.as_ref()) {
             self.next_beat = self.next_beat.min(Instant::now() + REPORT_SOON);
         }
-        // A child that became another user speaks for its own agent only.
-        let seen = seen.filter(|seen| seen.name == name && seen.here.place == task.place);
-        let done = Done {
-            name,
-            entry,
-            task,
-            failure: outcome.err(),
-            seen,
-        };
         let interval = self.config.interval;
-        self.roster.finish(done, self.clock.now(), interval);
+        self.roster.finish(attempt, self.clock.now(), interval);
     }
 
     /// Logs the end of a task; false when it is the same failure as before.
@@ -577,14 +574,14 @@ impl Daemon {
     }
 
     /// Ends the children, save one that is between two versions of its agent: that one finishes by itself.
-    fn stop(mut self) {
-        for name in std::mem::take(&mut self.between) {
-            if self.acts.get(&name).is_none()
-                && let Some(task) = self.roster.next_task(&name, self.clock.now())
+    fn stop(&mut self) {
+        for (name, ()) in std::mem::take(&mut self.between).iter_mut() {
+            if self.acts.get(name).is_none()
+                && let Some(task) = self.roster.next_task(name, self.clock.now())
             {
                 self.start_act(name.clone(), task);
             }
-            if let Some(act) = self.acts.get_mut(&name) {
+            if let Some(act) = self.acts.get_mut(name) {
                 act.child.critical = true;
             }
         }
@@ -593,9 +590,11 @@ impl Daemon {
             beat.is_settled = true;
             beat.child.end("the updater stops".to_owned());
         }
-        for (_, act) in self.acts.iter_mut().filter(|(_, act)| !act.child.critical) {
-            act.is_withdrawn = true;
-            act.child.end("the updater stops".to_owned());
+        for (_, act) in self.acts.iter_mut() {
+            if !act.child.critical {
+                act.is_withdrawn = true;
+                act.child.end("the updater stops".to_owned());
+            }
         }
         loop {
             self.tend_beat();
@@ -608,10 +607,13 @@ impl Daemon {
             sys::wait_readable(&[self.signals.fd()], left);
             self.signals.take();
         }
-        let beat = self.beat.iter_mut().map(|beat| &mut beat.child);
-        let acts = self.acts.iter_mut().map(|(_, act)| &mut act.child);
-        for child in beat.chain(acts).filter(|child| !child.critical) {
-            child.kill();
+        if let Some(beat) = &mut self.beat {
+            beat.child.kill();
+        }
+        for (_, act) in self.acts.iter_mut() {
+            if !act.child.critical {
+                act.child.kill();
+            }
         }
         self.save();
         log::info(format_args!("stopped; the agents run on"));
@@ -646,19 +648,19 @@ fn patience(step: &Step) -> Patience {
 
 /// Not the crate's own seed, which is the same on every host in early boot: what jitter exists to prevent.
 fn seed() -> u64 {
-    let mut bytes = Vec::new();
+    let mut digest = Digest::new();
     if let Ok(mut source) = std::fs::File::open("/dev/urandom") {
         let mut random = [0; 16];
         if std::io::Read::read_exact(&mut source, &mut random).is_ok() {
-            bytes.extend(random);
+            digest.add(&random);
         }
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    bytes.extend(now.map_or(0, |now| now.as_nanos()).to_le_bytes());
-    bytes.extend(std::process::id().to_le_bytes());
-    bytes.extend(sys::hostname().unwrap_or_default().into_bytes());
-    let mut digest = Digest::new();
-    digest.add(&bytes);
+    let now = now.unwrap_or_default();
+    digest.add(&now.as_secs().to_le_bytes());
+    digest.add(&now.subsec_nanos().to_le_bytes());
+    digest.add(&std::process::id().to_le_bytes());
+    digest.add(sys::hostname().unwrap_or_default().as_bytes());
     digest
         .bytes()
         .iter()

@@ -2,8 +2,10 @@
 //! Knows nothing of agents.
 #![expect(clippy::disallowed_methods, reason = "this is the disk")]
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -52,20 +54,19 @@ fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
         .custom_flags(libc::O_NOFOLLOW)
         .mode(0o644)
         .open(path)
-        .at("create", path.display())?;
-    file.write_all(bytes).at("write", path.display())?;
-    file.sync_all().at("sync", path.display())
+        .at("create", path)?;
+    file.write_all(bytes).at("write", path)?;
+    file.sync_all().at("sync", path)
 }
 
 /// Renames within one directory or between two of the same filesystem, for good.
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
-    fs::rename(from, to).at("rename", from.display())?;
+    sys::rename(from, to).at("rename", from)?;
     sync_parent(to)?;
-    if from.parent() == to.parent() {
-        Ok(())
-    } else {
-        sync_parent(from)
+    if parent(from).as_os_str() == parent(to).as_os_str() {
+        return Ok(());
     }
+    sync_parent(from)
 }
 
 /// Swaps two directories, for good. Where the filesystem cannot do it in one step, in three, with the third name beside
@@ -83,7 +84,7 @@ pub fn exchange(one: &Path, other: &Path) -> Result<()> {
             rename(one, other)?;
             rename(&aside, one)
         }
-        Err(error) => Err(Error::new("exchange", one.display(), error)),
+        Err(error) => Err(Error::new("exchange", one, error)),
     }
 }
 
@@ -95,29 +96,35 @@ fn cannot_exchange(error: &io::Error) -> bool {
 }
 
 pub fn sync_parent(path: &Path) -> Result<()> {
-    match path.parent() {
-        Some(parent) => sync_dir(parent),
-        None => Ok(()),
-    }
+    sync_dir(parent(path))
+}
+
+/// The directory that holds it. std's goes through every part of the path, and takes 3 KB.
+pub fn parent(path: &Path) -> &Path {
+    let bytes = path.as_os_str().as_bytes();
+    let parent = match bytes.iter().rposition(|byte| *byte == b'/') {
+        None => b".",
+        Some(0) => b"/",
+        Some(end) => &bytes[..end],
+    };
+    Path::new(OsStr::from_bytes(parent))
 }
 
 pub fn sync_dir(dir: &Path) -> Result<()> {
-    let handle = File::open(dir).at("open", dir.display())?;
-    handle.sync_all().at("sync", dir.display())
+    let handle = File::open(dir).at("open", dir)?;
+    handle.sync_all().at("sync", dir)
 }
 
 /// Creates the directory and what lacks above it.
 pub fn make_dir(dir: &Path) -> Result<()> {
-    if dir.is_dir() {
+    if is_dir(dir) {
         return Ok(());
     }
-    if let Some(parent) = dir.parent() {
-        make_dir(parent)?;
-    }
+    make_dir(parent(dir))?;
     match sys::create_dir(dir) {
         // Somebody was faster; that it is a directory, the next call on it tells.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        made => made.at("create", dir.display()),
+        made => made.at("create", dir),
     }?;
     sync_parent(dir)
 }
@@ -127,19 +134,27 @@ pub fn remove_tree(path: &Path) -> Result<()> {
     let kind = match fs::symlink_metadata(path) {
         Ok(meta) => meta,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(Error::new("look at", path.display(), error)),
+        Err(error) => return Err(Error::new("look at", path, error)),
     };
     let removed = if kind.is_dir() {
         fs::remove_dir_all(path)
     } else {
         fs::remove_file(path)
     };
-    removed.at("remove", path.display())
+    removed.at("remove", path)
+}
+
+/// The names in a directory.
+pub fn names(dir: &Path) -> io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir)?.flatten() {
+        names.push(entry.file_name());
+    }
+    Ok(names)
 }
 
 /// Reads a small file; one beyond the limit is an error, not a surprise in memory.
 pub fn read_small(path: &Path, limit: u64) -> io::Result<String> {
-    let mut text = String::new();
     // A fifo in its place must not make us wait.
     let file = File::options()
         .read(true)
@@ -148,11 +163,16 @@ pub fn read_small(path: &Path, limit: u64) -> io::Result<String> {
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is no plain file"));
     }
-    (&file).take(limit + 1).read_to_string(&mut text)?;
+    let text = sys::read_rest(&file, limit + 1)?;
     if text.len() as u64 > limit {
         return Err(io::Error::other(format!("it is larger than {limit} bytes")));
     }
     Ok(text)
+}
+
+/// A directory, or a link to one.
+pub fn is_dir(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|meta| meta.is_dir())
 }
 
 /// Whether two paths lead to one file or directory.
@@ -185,7 +205,7 @@ pub fn lock(path: &Path, mode: u32, patience: Duration) -> Result<Option<Lock>> 
         .custom_flags(libc::O_NOFOLLOW)
         .mode(mode)
         .open(path)
-        .at("open", path.display())?;
+        .at("open", path)?;
     let give_up = Instant::now() + patience;
     let mut pause = Duration::from_millis(10);
     loop {
@@ -194,7 +214,7 @@ pub fn lock(path: &Path, mode: u32, patience: Duration) -> Result<Option<Lock>> 
             Err(TryLockError::WouldBlock) if Instant::now() >= give_up => return Ok(None),
             Err(TryLockError::WouldBlock) => std::thread::sleep(pause),
             Err(TryLockError::Error(error)) => {
-                return Err(Error::new("lock", path.display(), error));
+                return Err(Error::new("lock", path, error));
             }
         }
         pause = (pause * 2).min(Duration::from_millis(500));

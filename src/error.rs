@@ -1,6 +1,7 @@
 //! The one error type: `cannot <what> <subject>: <cause>`.
 //! It is made where the failing call is, with `.at("rename", path)`, and printed with `Display`.
 
+use std::ffi::OsStr;
 use std::fmt;
 
 pub type Result<T> = std::result::Result<T, Error>;
@@ -17,17 +18,18 @@ struct Parts {
 }
 
 impl Error {
-    pub fn new(what: &'static str, subject: impl fmt::Display, cause: impl fmt::Display) -> Self {
-        Self::written(what, &subject, &cause)
+    pub fn new(what: &'static str, subject: impl AsRef<OsStr>, cause: impl fmt::Display) -> Self {
+        Self::written(what, subject.as_ref(), cause)
     }
 
-    /// One copy for all types.
+    /// One copy for all subjects, which takes the cause so that no caller has to drop it.
     #[cold]
     #[inline(never)]
-    fn written(what: &'static str, subject: &dyn fmt::Display, cause: &dyn fmt::Display) -> Self {
+    #[allow(clippy::needless_pass_by_value, reason = "it is dropped here")]
+    fn written(what: &'static str, subject: &OsStr, cause: impl fmt::Display) -> Self {
         Self(Box::new(Parts {
             what,
-            subject: subject.to_string(),
+            subject: subject.to_string_lossy().into_owned(),
             cause: cause.to_string(),
         }))
     }
@@ -66,12 +68,15 @@ fn errno_at(cause: &str) -> Option<usize> {
 
 /// Names the action and its subject on the way out: `fs::rename(a, b).at("rename", a)?`.
 pub trait At<T> {
-    fn at(self, what: &'static str, subject: impl fmt::Display) -> Result<T>;
+    fn at(self, what: &'static str, subject: impl AsRef<OsStr>) -> Result<T>;
 }
 
 impl<T, E: fmt::Display> At<T> for std::result::Result<T, E> {
-    fn at(self, what: &'static str, subject: impl fmt::Display) -> Result<T> {
-        self.map_err(|cause| Error::new(what, subject, cause))
+    fn at(self, what: &'static str, subject: impl AsRef<OsStr>) -> Result<T> {
+        match self {
+            Ok(done) => Ok(done),
+            Err(cause) => Err(Error::new(what, subject, cause)),
+        }
     }
 }
 

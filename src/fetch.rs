@@ -14,6 +14,7 @@ use std::time::Duration;
 use minreq::{Request, ResponseLazy};
 
 use crate::digest::Digest;
+use crate::disk;
 use crate::error::{At, Error, Result};
 use crate::job::VERSION;
 use crate::model::{is_md5, is_url};
@@ -163,21 +164,23 @@ fn redirected(from: &str, location: &str) -> Option<String> {
     let rest = from.strip_prefix("http://")?;
     let host = &rest[..rest.find(['/', '?']).unwrap_or(rest.len())];
     let path = &rest[host.len()..];
+    let path = &path[..path.find('?').unwrap_or(path.len())];
+    let slash = path.bytes().rposition(|byte| byte == b'/');
+    let folder = slash.map_or("/", |end| &path[..=end]);
     // Absolute is what has a scheme before its path; a query may name another URL.
     let first = location.split(['/', '?', '#']).next().unwrap_or_default();
-    let target = if first.contains(':') {
-        location.to_owned()
+    let (scheme, host, folder) = if first.contains(':') {
+        ("", "", "")
     } else if location.starts_with("//") {
-        format!("http:{location}")
+        ("http:", "", "")
     } else if location.starts_with('/') {
-        format!("http://{host}{location}")
+        ("http://", host, "")
     } else if location.is_empty() {
         return None;
     } else {
-        let path = path.split('?').next().unwrap_or_default();
-        let folder = path.rfind('/').map_or("/", |end| &path[..=end]);
-        format!("http://{host}{folder}{location}")
+        ("http://", host, folder)
     };
+    let target = format!("{scheme}{host}{folder}{location}");
     is_url(&target).then_some(target)
 }
 
@@ -230,9 +233,9 @@ pub fn small_file(url: &str, path: &Path, progress: Progress) -> Result<()> {
         .write(true)
         .create_new(true)
         .open(path)
-        .at("create", path.display())?;
-    file.write_all(&body).at("write", path.display())?;
-    file.sync_all().at("sync", path.display())
+        .at("create", path)?;
+    file.write_all(&body).at("write", path)?;
+    file.sync_all().at("sync", path)
 }
 
 fn small_body(url: &str, progress: Progress) -> Result<(Vec<u8>, bool)> {
@@ -270,7 +273,7 @@ pub fn tarball(url: &str, md5: &str, part: &Path, progress: Progress) -> Result<
     }
     if download.matches(md5) {
         let size = download.have;
-        let file = File::open(part).at("open", part.display())?;
+        let file = File::open(part).at("open", part)?;
         let md5 = md5.to_owned();
         return Ok(Verified { file, md5, size });
     }
@@ -315,12 +318,12 @@ impl<'a> Download<'a> {
             .custom_flags(libc::O_NOFOLLOW)
             .mode(0o644)
             .open(part)
-            .at("open", part.display())?;
+            .at("open", part)?;
         let mut sum = Digest::new();
         let mut have = 0;
         let mut chunk = vec![0; CHUNK];
         loop {
-            let got = file.read(&mut chunk).at("read", part.display())?;
+            let got = file.read(&mut chunk).at("read", part)?;
             if got == 0 {
                 break;
             }
@@ -341,10 +344,8 @@ impl<'a> Download<'a> {
 
     fn begin_again(&mut self) -> Result<()> {
         self.fresh_starts += 1;
-        self.file.set_len(0).at("empty", self.part.display())?;
-        self.file
-            .seek(SeekFrom::Start(0))
-            .at("rewind", self.part.display())?;
+        self.file.set_len(0).at("empty", self.part)?;
+        self.file.seek(SeekFrom::Start(0)).at("rewind", self.part)?;
         self.sum = Digest::new();
         self.have = 0;
         Ok(())
@@ -487,9 +488,7 @@ impl<'a> Download<'a> {
             };
             return Err(Error::new("fetch", self.url, cause));
         }
-        self.file
-            .write_all(bytes)
-            .at("write", self.part.display())?;
+        self.file.write_all(bytes).at("write", self.part)?;
         self.sum.add(bytes);
         self.have += bytes.len() as u64;
         progress(self.have, self.total)
@@ -523,15 +522,15 @@ impl<'a> Download<'a> {
 
 /// Fails with the numbers when the filesystem of `path` has less room than this.
 pub fn check_space(path: &Path, needed: u64) -> Result<()> {
-    let folder = if path.is_dir() {
+    let folder = if disk::is_dir(path) {
         path
     } else {
-        path.parent().unwrap_or(path)
+        disk::parent(path)
     };
     match sys::free_bytes(folder) {
         Some(free) if free < needed => {
             let cause = format!("{} MB are needed, {} MB are free", needed >> 20, free >> 20);
-            Err(Error::new("install below", folder.display(), cause))
+            Err(Error::new("install below", folder, cause))
         }
         _ => Ok(()),
     }

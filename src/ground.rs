@@ -6,14 +6,14 @@
 //! places with the old one when the agent does.
 #![expect(clippy::disallowed_methods, reason = "it looks at directories")]
 
-use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
+use crate::disk;
 use crate::error::{At, Error, Result};
 use crate::model::{AgentName, Place};
 use crate::sys::{self, Stat};
@@ -51,7 +51,7 @@ pub fn prepare(name: &AgentName, place: &Place, settler: &Settler, wish: Wish) -
     let Some(parent) = walk(Path::new(&place.work_dir), settler, wish)? else {
         if account.uid == 0 {
             let cause = "another user could swap it, and this agent is to run as root";
-            return Err(Error::new("use", public.display(), cause));
+            return Err(Error::new("use", &public, cause));
         }
         // Root has no business here: the user does the rest itself. What another user left is not for it to take.
         let owner = std::fs::symlink_metadata(&public).map(|meta| meta.uid());
@@ -137,7 +137,7 @@ pub fn check_own(dir: &Path) -> Result<()> {
                 "it belongs to uid {}, and this agent is to run as us",
                 meta.uid()
             );
-            Err(Error::new("use", dir.display(), cause))
+            Err(Error::new("use", dir, cause))
         }
         _ => Ok(()),
     }
@@ -146,7 +146,7 @@ pub fn check_own(dir: &Path) -> Result<()> {
 fn not_its_own(dir: &Path, uid: u32, account: &Account) -> Error {
     let user = &account.name;
     let cause = format!("it belongs to uid {uid}, not to {user}; name another workDir for {user}");
-    Error::new("use", dir.display(), cause)
+    Error::new("use", dir, cause)
 }
 
 struct Ground<'a> {
@@ -163,13 +163,9 @@ impl Ground<'_> {
         let path = self.work_dir.join(name);
         match sys::stat_at(&self.parent, OsStr::new(name)) {
             Ok(stat) if stat.is_dir() => Ok(Some(stat)),
-            Ok(_) => Err(Error::new(
-                "use",
-                path.display(),
-                "it is a link or no directory",
-            )),
+            Ok(_) => Err(Error::new("use", &path, "it is a link or no directory")),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::new("look at", path.display(), error)),
+            Err(error) => Err(Error::new("look at", &path, error)),
         }
     }
 
@@ -179,14 +175,14 @@ impl Ground<'_> {
 
     fn make(&self, name: &str) -> Result<()> {
         let path = self.work_dir.join(name);
-        sys::make_dir_at(&self.parent, OsStr::new(name)).at("create", path.display())?;
+        sys::make_dir_at(&self.parent, OsStr::new(name)).at("create", &path)?;
         self.give(name)
     }
 
     /// A directory of root's without content was made in a life that ended before it was given.
     fn give_if_empty(&self, stat: &Stat) -> Result<()> {
-        let is_empty = std::fs::read_dir(self.work_dir.join(self.name))
-            .is_ok_and(|mut entries| entries.next().is_none());
+        let names = disk::names(&self.work_dir.join(self.name));
+        let is_empty = names.is_ok_and(|names| names.is_empty());
         if is_empty && stat.uid != self.account.uid {
             self.give(self.name)?;
         }
@@ -195,28 +191,27 @@ impl Ground<'_> {
 
     fn give(&self, name: &str) -> Result<()> {
         let path = self.work_dir.join(name);
-        let dir = sys::open_dir_at(&self.parent, OsStr::new(name)).at("open", path.display())?;
-        let stat = sys::stat_of(&dir).at("look at", path.display())?;
+        let dir = sys::open_dir_at(&self.parent, OsStr::new(name)).at("open", &path)?;
+        let stat = sys::stat_of(&dir).at("look at", &path)?;
         if stat.uid != 0 {
             return Err(not_its_own(&path, stat.uid, self.account));
         }
-        sys::give(&dir, self.account.uid, self.account.gid).at("chown", path.display())?;
-        sys::sync(&self.parent).at("sync", self.work_dir.display())
+        sys::give(&dir, self.account.uid, self.account.gid).at("chown", &path)?;
+        sys::sync(&self.parent).at("sync", self.work_dir)
     }
 
     /// The user's directory gets the agent's name, and who had it steps aside under its own number.
     fn take_over(&self, aside: &str) -> Result<()> {
         let public = self.work_dir.join(self.name);
         let rename = |from: &str, to: &str| {
-            sys::rename_at(&self.parent, OsStr::new(from), OsStr::new(to))
-                .at("rename", public.display())
+            sys::rename_at(&self.parent, OsStr::new(from), OsStr::new(to)).at("rename", &public)
         };
         let Some(stat) = self
             .look(aside)?
             .filter(|stat| stat.uid == self.account.uid)
         else {
             let cause = format!("{} has no directory there", self.account.name);
-            return Err(Error::new("take over", public.display(), cause));
+            return Err(Error::new("take over", &public, cause));
         };
         if let Some(before) = self
             .look(self.name)?
@@ -226,52 +221,52 @@ impl Ground<'_> {
         }
         // A crash here leaves the name free, and the next start of either user takes it.
         rename(aside, self.name)?;
-        sys::sync(&self.parent).at("sync", self.work_dir.display())
+        sys::sync(&self.parent).at("sync", self.work_dir)
     }
 }
 
 /// Walks to workDir as root. None where the way is the user's own. What is missing is made, if so wished, and is root's.
 fn walk(work_dir: &Path, settler: &Settler, wish: Wish) -> Result<Option<OwnedFd>> {
-    let mut ahead: VecDeque<OsString> = parts(work_dir);
+    let mut ahead = parts(work_dir.as_os_str());
     let mut at = sys::open_root().at("open", "/")?;
     let mut way = PathBuf::from("/");
     let mut links = 0;
-    while let Some(part) = ahead.pop_front() {
+    while let Some(part) = ahead.pop() {
         let next = way.join(&part);
-        let shown = || next.display();
         match sys::open_dir_at(&at, &part) {
-            Ok(dir) => (at, way) = (dir, next.clone()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && wish != Wish::Find => {
-                sys::make_dir_at(&at, &part).at("create", shown())?;
-                sys::sync(&at).at("sync", shown())?;
-                ahead.push_front(part);
+            Ok(dir) => (at, way) = (dir, next),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if wish == Wish::Find {
+                    return Ok(None);
+                }
+                sys::make_dir_at(&at, &part).at("create", &next)?;
+                sys::sync(&at).at("sync", &next)?;
+                ahead.push(part);
                 continue;
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => {
-                let stat = sys::stat_at(&at, &part).at("look at", shown())?;
+                let stat = sys::stat_at(&at, &part).at("look at", &next)?;
                 links += 1;
-                if !stat.is_link() || stat.uid != 0 || links > LINK_LIMIT {
-                    let cause = if stat.is_link() {
-                        "it is a link that is not root's".to_owned()
-                    } else {
-                        error.to_string()
-                    };
-                    return Err(Error::new("enter", shown(), cause));
+                if !stat.is_link() {
+                    return Err(Error::new("enter", &next, error));
                 }
-                let target = sys::read_link_at(&at, &part).at("read", shown())?;
-                let target = PathBuf::from(OsString::from_vec(target));
-                if target.is_absolute() {
+                if stat.uid != 0 || links > LINK_LIMIT {
+                    return Err(Error::new(
+                        "enter",
+                        &next,
+                        "it is a link that is not root's",
+                    ));
+                }
+                let target = sys::read_link_at(&at, &part).at("read", &next)?;
+                if target.as_bytes().starts_with(b"/") {
                     at = sys::open_root().at("open", "/")?;
                     way = PathBuf::from("/");
                 }
-                for part in parts(&target).into_iter().rev() {
-                    ahead.push_front(part);
-                }
+                ahead.append(&mut parts(&target));
                 continue;
             }
         }
-        let stat = sys::stat_of(&at).at("look at", shown())?;
+        let stat = sys::stat_of(&at).at("look at", &way)?;
         if is_at_mercy(&stat, settler) {
             return Ok(None);
         }
@@ -279,14 +274,15 @@ fn walk(work_dir: &Path, settler: &Settler, wish: Wish) -> Result<Option<OwnedFd
     Ok(Some(at))
 }
 
-fn parts(path: &Path) -> VecDeque<OsString> {
-    path.components()
-        .filter_map(|part| match part {
-            Component::Normal(part) => Some(part.to_owned()),
-            Component::ParentDir => Some("..".into()),
-            Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
-        })
-        .collect()
+/// The parts of a path, the first one last.
+fn parts(path: &OsStr) -> Vec<OsString> {
+    let mut parts = Vec::new();
+    for part in path.as_bytes().rsplit(|byte| *byte == b'/') {
+        if !matches!(part, b"" | b".") {
+            parts.push(OsStr::from_bytes(part).to_owned());
+        }
+    }
+    parts
 }
 
 /// Whether somebody who is not trusted could rename or replace what is in this directory.

@@ -1,7 +1,7 @@
 //! The heartbeat's bytes: what was seen → request, answer → desired agents. Pure; `beat.rs` carries them.
 //! The format is that of the original updater and its stock server, with fields of ours that it ignores.
 
-use crate::fields::{self, Field, fields};
+use crate::fields::{self, FromJson, written};
 use crate::job::{BeatJob, Reported, SeenAgent, VERSION};
 use crate::json::{self, Object, Value};
 use crate::log::brief;
@@ -13,18 +13,18 @@ const TEXT_LIMIT: usize = 200;
 /// More refused entries than these are only counted: log and heartbeat must not grow with a server's mistake.
 const REFUSALS_TOLD: usize = 20;
 
-struct Request {
-    hostname: String,
-    ip: String,
-    run_user: String,
-    updater_version: String,
+struct Request<'a> {
+    hostname: &'a str,
+    ip: &'a str,
+    run_user: &'a str,
+    updater_version: &'a str,
     /// Never null: the stock server dies of it.
-    real_agents: Vec<RealAgent>,
-    arch: String,
+    real_agents: Vec<RealAgent<'a>>,
+    arch: &'a str,
     errors: Vec<String>,
 }
 
-fields!(Request {
+written!(Request<'a> {
     hostname,
     ip,
     run_user "runUser",
@@ -34,19 +34,19 @@ fields!(Request {
     errors,
 });
 
-struct RealAgent {
-    name: String,
-    version: String,
+struct RealAgent<'a> {
+    name: &'a str,
+    version: &'a str,
     status: String,
     timestamp: u64,
-    run_user: String,
-    work_dir: String,
-    desired_version: String,
-    phase: String,
+    run_user: &'a str,
+    work_dir: &'a str,
+    desired_version: &'a str,
+    phase: &'a str,
     error: String,
 }
 
-fields!(RealAgent {
+written!(RealAgent<'a> {
     name,
     version,
     status,
@@ -60,72 +60,70 @@ fields!(RealAgent {
 
 /// The body of a heartbeat. `now` is in seconds since 1970.
 pub fn request(job: &BeatJob, seen: &[SeenAgent], ip: &str, arch: &str, now: u64) -> String {
-    let reported = job.agents.iter();
-    let real_agents = reported
-        .filter_map(|agent| {
-            let seen = seen
-                .iter()
-                .find(|seen| seen.name.as_str() == agent.wire.name)?;
-            real_agent(agent, seen, now)
-        })
-        .collect();
+    let mut real_agents = Vec::new();
+    for agent in &job.agents {
+        let mut seen = seen.iter();
+        if let Some(seen) = seen.find(|seen| seen.name.as_str() == agent.wire.name) {
+            real_agents.extend(real_agent(agent, seen, now));
+        }
+    }
+    let mut errors = Vec::new();
+    for error in &job.errors {
+        errors.push(brief(error, TEXT_LIMIT));
+    }
     fields::write(&Request {
-        hostname: job.hostname.clone(),
-        ip: ip.to_owned(),
-        run_user: job.run_user.clone(),
-        updater_version: VERSION.to_owned(),
+        hostname: &job.hostname,
+        ip,
+        run_user: &job.run_user,
+        updater_version: VERSION,
         real_agents,
-        arch: arch.to_owned(),
-        errors: job
-            .errors
-            .iter()
-            .map(|error| brief(error, TEXT_LIMIT))
-            .collect(),
+        arch,
+        errors,
     })
 }
 
 /// None for an agent of which nothing is installed and nothing should be.
-fn real_agent(agent: &Reported, seen: &SeenAgent, now: u64) -> Option<RealAgent> {
+fn real_agent<'a>(agent: &'a Reported, seen: &'a SeenAgent, now: u64) -> Option<RealAgent<'a>> {
     let site = match &seen.there {
         Some(there) if there.current.is_some() => there,
         _ => &seen.here,
     };
-    let version = site.current.as_ref().map(|build| build.version.to_string());
+    let version = site.current.as_ref().map(|build| build.version.as_str());
     if version.is_none() && agent.wire.cmd != "start" {
         return None;
     }
     // As the server wrote it, unless the agent still lives elsewhere.
-    let (mut run_user, mut work_dir) = (site.place.run_user.clone(), site.place.work_dir.clone());
+    let (mut run_user, mut work_dir) = (&site.place.run_user, &site.place.work_dir);
     if site.place == seen.here.place {
-        run_user.clone_from(&agent.wire.run_user);
+        run_user = &agent.wire.run_user;
         if !agent.wire.work_dir.is_empty() {
-            work_dir.clone_from(&agent.wire.work_dir);
+            work_dir = &agent.wire.work_dir;
         }
     }
     Some(RealAgent {
-        name: agent.wire.name.clone(),
+        name: &agent.wire.name,
         status: status(agent, site),
         version: version.unwrap_or_default(),
         timestamp: now,
         run_user,
         work_dir,
-        desired_version: agent.wire.version.clone(),
-        phase: agent.phase.clone(),
+        desired_version: &agent.wire.version,
+        phase: &agent.phase,
         error: brief(&agent.error, TEXT_LIMIT),
     })
 }
 
 /// The status column: the script's own word where there is one, else why there is none.
 fn status(agent: &Reported, site: &Site) -> String {
-    let text = match site.state {
-        State::Started | State::Stopped | State::Other => site.status.clone(),
-        State::Silent => format!("unknown: {}", site.status),
-        State::Absent if site.current.is_some() => "failed: its control cannot be run".to_owned(),
-        State::Absent if !agent.error.is_empty() => format!("failed: {}", agent.error),
-        State::Absent if !agent.phase.is_empty() => agent.phase.clone(),
-        State::Absent => "installing".to_owned(),
+    let (kind, text) = match site.state {
+        State::Started | State::Stopped | State::Other => ("", site.status.as_str()),
+        State::Silent => ("unknown: ", site.status.as_str()),
+        State::Absent if site.current.is_some() => ("failed: ", "its control cannot be run"),
+        State::Absent if !agent.error.is_empty() => ("failed: ", agent.error.as_str()),
+        State::Absent if !agent.phase.is_empty() => ("", agent.phase.as_str()),
+        State::Absent => ("", "installing"),
     };
-    brief(&text, TEXT_LIMIT)
+    brief(&format!("{kind}{text}"), TEXT_LIMIT)
 }
 
 /// One entry of the desired state: as written, or why it cannot be.
@@ -163,7 +161,7 @@ fn not_json(text: &str, place: &str) -> String {
 /// What a server says in place of a desired state: `errorMessage`, or the stock server's `success` and `message`.
 fn complaint(object: &Object) -> Option<String> {
     let text = match object.text("errorMessage") {
-        "" if object.get("success") != Some(&Value::Bool(false)) => return None,
+        "" if !matches!(object.get("success"), Some(Value::Bool(false))) => return None,
         "" => match object.text("message") {
             "" => "no success",
             text => text,
@@ -186,7 +184,11 @@ pub fn saved(text: &str) -> Option<Vec<Entry>> {
 }
 
 fn entries(agents: Vec<Value>) -> Vec<Entry> {
-    agents.into_iter().map(entry).collect()
+    let mut entries = Vec::new();
+    for agent in agents {
+        entries.push(entry(agent));
+    }
+    entries
 }
 
 /// A field that is null or missing is empty, as Go has it.
@@ -210,29 +212,35 @@ fn entry(value: Value) -> Entry {
         }
     }
     let mut wire = WireAgent::blank();
-    wire.fill(Value::Object(object));
+    wire.fill(&mut Value::Object(object));
     Ok(wire)
 }
 
 /// The entries that can be followed, and why the others cannot. Of two with one name the first counts.
 pub fn sort(entries: Vec<Entry>, own: &Own) -> (Vec<WireAgent>, Vec<Refusal>) {
     let mut accepted: Vec<WireAgent> = Vec::new();
-    let mut names = Named::default();
+    let mut names = Named::<usize>::default();
     let (mut refused, mut unsaid) = (Vec::new(), 0_u32);
     for entry in entries {
-        let checked = entry.and_then(|wire| {
-            let cause = match Desired::check(&wire, own) {
-                Ok(desired) if names.insert(desired.name.clone(), 0) => return Ok(wire),
-                Ok(_) => "it is named twice, the first entry counts".to_owned(),
-                Err(cause) => cause,
-            };
-            let name = wire.name;
-            Err(Refusal { name, cause })
-        });
-        match checked {
-            Ok(wire) => accepted.push(wire),
-            Err(refusal) if refused.len() < REFUSALS_TOLD => refused.push(refusal),
-            Err(_) => unsaid += 1,
+        let refusal = match entry {
+            Ok(wire) => {
+                let cause = match Desired::check(&wire, own) {
+                    Ok(desired) if names.insert(desired.name.clone(), 0) => {
+                        accepted.push(wire);
+                        continue;
+                    }
+                    Ok(_) => "it is named twice, the first entry counts".to_owned(),
+                    Err(cause) => cause,
+                };
+                let name = wire.name;
+                Refusal { name, cause }
+            }
+            Err(refusal) => refusal,
+        };
+        if refused.len() < REFUSALS_TOLD {
+            refused.push(refusal);
+        } else {
+            unsaid += 1;
         }
     }
     if unsaid > 0 {

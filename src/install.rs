@@ -56,7 +56,7 @@ pub fn install(agent: &Agent, release: &Release) -> Result<()> {
         let cause = "it is not seen where it was put; is the filesystem sound?";
         is_there
             .then_some(())
-            .ok_or_else(|| Error::new("install", &release.version, cause))
+            .ok_or_else(|| Error::new("install", release.version.as_str(), cause))
     });
     sys::alarm(0);
     if installed.is_err() {
@@ -77,11 +77,11 @@ fn fetch_and_unpack(agent: &Agent, release: &Release) -> Result<()> {
     let tarball = fetch::tarball(&url, &md5, &part, &mut |have, total| {
         pulse.beat("downloading", Some(have), total)
     });
-    let mut tarball = tarball.map_err(|error| mixed_fleet_hint(error, release))?;
+    let tarball = tarball.map_err(|error| mixed_fleet_hint(error, release))?;
     let receipt = receipt(agent.name(), release, &tarball, url);
     Event::phase("unpacking", None, None)?;
-    sys::create_dir(&fresh).at("create", fresh.display())?;
-    unpack::check_space(&mut tarball, &fresh)?;
+    sys::create_dir(&fresh).at("create", &fresh)?;
+    unpack::check_space(&tarball, &fresh)?;
     let unpacked = unpack::unpack(tarball, &fresh, &mut || pulse.beat("unpacking", None, None));
     if unpacked.is_err() {
         // It is as published, and no good: there is nothing to resume.
@@ -143,9 +143,7 @@ fn configure(release: &Release, fresh: &Path, pulse: &mut Pulse) -> Result<()> {
     }
     Event::phase("configuring", None, None)?;
     let path = fresh.join(&release.config_file_name);
-    if let Some(parent) = path.parent() {
-        disk::make_dir(parent)?;
-    }
+    disk::make_dir(disk::parent(&path))?;
     disk::remove_tree(&path)?;
     fetch::small_file(&release.config_remote_url, &path, &mut |have, total| {
         pulse.beat("configuring", Some(have), total)

@@ -6,7 +6,7 @@
 )]
 
 use std::fs;
-use std::io::{Seek, Write};
+use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -34,16 +34,14 @@ pub fn prepare(own_dir: &Path) -> Result<std::result::Result<Lock, String>> {
     };
     let pid = format!("{}\n", std::process::id());
     // What the last holder left is emptied first: a pid in the file is that of who holds the lock.
-    lock.file
-        .set_len(0)
-        .and_then(|()| lock.file.rewind())
-        .and_then(|()| lock.file.write_all(pid.as_bytes()))
-        .at("write", path.display())?;
+    let written = lock.file.set_len(0);
+    let written = written.and_then(|()| lock.file.write_all(pid.as_bytes()));
+    written.at("write", &path)?;
     // For tools of the original; nothing of ours reads it.
     disk::write_atomic(&var.join("app.pid"), pid.as_bytes())?;
     let probe = own_dir.join(".probe.tmp");
-    fs::write(&probe, "").at("write into", own_dir.display())?;
-    fs::remove_file(&probe).at("remove", probe.display())?;
+    fs::File::create(&probe).at("write into", own_dir)?;
+    fs::remove_file(&probe).at("remove", &probe)?;
     Ok(Ok(lock))
 }
 

@@ -8,7 +8,7 @@
 use std::io::{Seek, Write};
 
 use crate::error::{At, Error, Result};
-use crate::fields::{self, Field, fields, words};
+use crate::fields::{self, FromJson, ToJson, fields, words};
 use crate::model::{
     AgentName, Build, Fault, Place, Refusal, Release, Site, Spot, Step, Task, Version, WireAgent,
 };
@@ -328,7 +328,7 @@ impl Event {
 }
 
 /// A job as a file that can be a child's stdin: unlike a pipe it never makes the daemon wait.
-pub fn to_stdin(job: &dyn Field) -> std::io::Result<std::fs::File> {
+pub fn to_stdin(job: &dyn ToJson) -> std::io::Result<std::fs::File> {
     let mut file = sys::nameless_file()?;
     file.write_all(fields::write(job).as_bytes())?;
     file.rewind()?;
@@ -336,22 +336,27 @@ pub fn to_stdin(job: &dyn Field) -> std::io::Result<std::fs::File> {
 }
 
 pub fn beat_from_stdin() -> Result<BeatJob> {
-    let job: BeatJob = from_stdin()?;
+    let mut job = BeatJob::blank();
+    fill_from_stdin(&mut job)?;
     same_version(&job.made_by)?;
     Ok(job)
 }
 
 pub fn act_from_stdin() -> Result<ActJob> {
-    let job: ActJob = from_stdin()?;
+    let mut job = ActJob::blank();
+    fill_from_stdin(&mut job)?;
     same_version(&job.made_by)?;
     Ok(job)
 }
 
-fn from_stdin<T: Field>() -> Result<T> {
-    let refuse = |cause: &str| Error::new("read", "the job on stdin", cause);
-    let text = start::read_stdin(JOB_LIMIT).map_err(|error| refuse(&error.to_string()))?;
-    fields::read(&text)
-        .ok_or_else(|| refuse("it is none of ours; this command is for the daemon's own use"))
+fn fill_from_stdin(blank: &mut dyn FromJson) -> Result<()> {
+    let subject = "the job on stdin";
+    let text = sys::read_rest(&start::stdin(), JOB_LIMIT).at("read", subject)?;
+    if fields::read_into(&text, blank) {
+        return Ok(());
+    }
+    let cause = "it is none of ours; this command is for the daemon's own use";
+    Err(Error::new("read", subject, cause))
 }
 
 fn same_version(made_by: &str) -> Result<()> {

@@ -1,12 +1,11 @@
-//! JSON as a tree. miniserde parses and prints it; its own tree and its derived code for each struct cost 45 KB more.
-//! What a struct looks like in it is told in `fields.rs`, where a text stops being JSON in `syntax.rs`.
+//! JSON as a tree. miniserde parses it; its own tree and its derived code for each struct cost 45 KB more, and what
+//! prints numbers with a fraction, which we have none of, 3 KB.
+//! How a struct is read and written is told in `fields.rs`, where a text stops being JSON in `syntax.rs`.
 
-use std::borrow::Cow;
 use std::mem;
 
 use miniserde::de::{self, Visitor};
-use miniserde::ser::{self, Fragment};
-use miniserde::{Deserialize, Serialize, make_place};
+use miniserde::{Deserialize, make_place};
 
 /// Deeper than anything of ours or of a server's; a tree is dropped by recursion.
 const DEPTH_LIMIT: usize = 32;
@@ -32,7 +31,7 @@ impl Object {
     /// Of two with one key the last counts; null is like nothing.
     pub fn get(&self, key: &str) -> Option<&Value> {
         let pair = self.0.iter().rfind(|(known, _)| known == key)?;
-        (pair.1 != Value::Null).then_some(&pair.1)
+        (!matches!(pair.1, Value::Null)).then_some(&pair.1)
     }
 
     /// The text under the key, or an empty one.
@@ -56,8 +55,8 @@ impl Object {
         self.0.iter().map(|(key, _)| key.as_str())
     }
 
-    pub fn into_pairs(self) -> Vec<(String, Value)> {
-        self.0
+    pub fn pairs_mut(&mut self) -> impl Iterator<Item = (&str, &mut Value)> {
+        self.0.iter_mut().map(|(key, value)| (key.as_str(), value))
     }
 }
 
@@ -86,10 +85,6 @@ pub fn parse(text: &str) -> Result<Value, String> {
     })
 }
 
-pub fn print(value: &Value) -> String {
-    miniserde::json::to_string(value)
-}
-
 fn is_deep(text: &str) -> bool {
     let (mut depth, mut is_text, mut is_escaped) = (0_usize, false, false);
     text.bytes().any(|byte| {
@@ -103,37 +98,6 @@ fn is_deep(text: &str) -> bool {
         }
         depth > DEPTH_LIMIT
     })
-}
-
-impl Serialize for Value {
-    fn begin(&self) -> Fragment<'_> {
-        match self {
-            Self::Null | Self::Fraction => Fragment::Null,
-            Self::Bool(value) => Fragment::Bool(*value),
-            Self::Number(value) => Fragment::U64(*value),
-            Self::Negative(value) => Fragment::I64(*value),
-            Self::Text(text) => Fragment::Str(Cow::Borrowed(text)),
-            Self::List(list) => Fragment::Seq(Box::new(Items(list.iter()))),
-            Self::Object(object) => Fragment::Map(Box::new(Pairs(object.0.iter()))),
-        }
-    }
-}
-
-struct Items<'a>(std::slice::Iter<'a, Value>);
-
-impl ser::Seq for Items<'_> {
-    fn next(&mut self) -> Option<&dyn Serialize> {
-        self.0.next().map(|value| value as &dyn Serialize)
-    }
-}
-
-struct Pairs<'a>(std::slice::Iter<'a, (String, Value)>);
-
-impl ser::Map for Pairs<'_> {
-    fn next(&mut self) -> Option<(Cow<'_, str>, &dyn Serialize)> {
-        let (key, value) = self.0.next()?;
-        Some((Cow::Borrowed(key), value))
-    }
 }
 
 make_place!(Place);
@@ -246,9 +210,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_parsed_is_printed_again() {
+    fn every_kind_of_value_is_parsed() {
+        let pair = |key: &str, value| (key.to_owned(), value);
+        let b = Value::List(vec![
+            Value::Number(1),
+            Value::Negative(-2),
+            Value::Null,
+            Value::Bool(true),
+            Value::Text("x\n".to_owned()),
+        ]);
+        let c = Value::Object(Object(vec![pair("c", Value::List(Vec::new()))]));
+        let tree = Value::Object(Object(vec![
+            pair("b", b),
+            pair("a", Value::Object(Object::default())),
+            pair("", Value::List(vec![c])),
+        ]));
         let text = r#"{"b":[1,-2,null,true,"x\n"],"a":{},"":[{"c":[]}]}"#;
-        assert_eq!(parse(text).map(|value| print(&value)).as_deref(), Ok(text));
+        assert_eq!(parse(text), Ok(tree));
     }
 
     #[test]

@@ -102,6 +102,12 @@ pub fn printable(text: &str) -> String {
         .collect()
 }
 
+/// `str::contains` for a text looked for in a text costs 2.5 KB.
+pub fn holds(text: &str, part: &str) -> bool {
+    let mut windows = text.as_bytes().windows(part.len().max(1));
+    part.is_empty() || windows.any(|window| window == part.as_bytes())
+}
+
 /// Printable ASCII of at most `limit` bytes, on one line and trimmed: what may go into a heartbeat.
 pub fn brief(text: &str, limit: usize) -> String {
     let mut out = String::new();
@@ -123,7 +129,7 @@ pub fn brief(text: &str, limit: usize) -> String {
 
 /// Seconds since 1970 as RFC 3339 UTC. The date arithmetic is Howard Hinnant's `civil_from_days`.
 pub fn timestamp(unix: u64) -> String {
-    let days = unix / 86_400 + 719_468;
+    let days = u32::try_from(unix / 86_400 + 719_468).unwrap_or(u32::MAX);
     let era = days / 146_097;
     let day_of_era = days % 146_097;
     let year_of_era =
@@ -132,7 +138,7 @@ pub fn timestamp(unix: u64) -> String {
     let month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month + 2) / 5 + 1;
     let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let year = year_of_era + era * 400 + u32::from(month <= 2);
     let (hour, minute, second) = (unix / 3_600 % 24, unix / 60 % 60, unix % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
@@ -156,6 +162,16 @@ mod tests {
     #[test]
     fn text_from_outside_cannot_forge_a_line() {
         assert_eq!(printable("a\nb\x1b[2Jc\u{202e}d"), "a b?[2Jc?d");
+    }
+
+    #[test]
+    fn a_part_is_found_anywhere_and_nothing_everywhere() {
+        for part in ["", "a", "bc", "abcd", "cd"] {
+            assert!(holds("abcd", part), "{part}");
+        }
+        for part in ["ac", "abcde", "dc"] {
+            assert!(!holds("abcd", part), "{part}");
+        }
     }
 
     #[test]

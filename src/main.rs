@@ -136,10 +136,10 @@ fn serve(file: &Path) -> u8 {
         Err(error) => return fail(FAILED, &error.to_string()),
     };
     match Daemon::new(source, config, signals) {
-        Ok(daemon) => {
+        Ok(mut daemon) => {
             daemon.run();
-            // Held until the process is gone: whoever sees it free may replace the binary.
-            std::mem::forget(lock);
+            // The lock is held until the process is gone: whoever sees it free may replace the binary.
+            std::mem::forget((lock, daemon));
             FINE
         }
         Err(error) => fail(FAILED, &error.to_string()),
@@ -157,13 +157,6 @@ fn check(file: &Path) -> u8 {
             &format!("warning: {}: {warning}", source.file.display()),
         );
     }
-    let or_own = |text: &str, own: &str| {
-        if text.is_empty() {
-            own.to_owned()
-        } else {
-            text.to_owned()
-        }
-    };
     let hostname = sys::hostname().unwrap_or_default();
     print(&format!(
         "{} is fine\nheartbeats to  {}\nevery          {} s\nhostname       {}\nip             {}\nlog_level      {}",
@@ -174,6 +167,10 @@ fn check(file: &Path) -> u8 {
         or_own(&config.ip, "the address toward the server"),
         config.log_level.name().to_ascii_lowercase(),
     ))
+}
+
+fn or_own<'a>(text: &'a str, own: &'a str) -> &'a str {
+    if text.is_empty() { own } else { text }
 }
 
 /// Prints the pid of who holds the lock; with nobody holding it fails in silence, for scripts.

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::fields::{Field, fields, words};
+use crate::fields::{FromJson, ToJson, fields, words};
 use crate::json::Value;
 use crate::log::{brief, printable};
 
@@ -36,17 +36,19 @@ macro_rules! checked_name {
             }
         }
 
-        impl Field for $name {
+        impl FromJson for $name {
             fn blank() -> Self {
                 Self(String::new())
             }
 
-            fn fill(&mut self, value: Value) -> bool {
+            fn fill(&mut self, value: &mut Value) -> bool {
                 self.0.fill(value) && is_plain_name(&self.0)
             }
+        }
 
-            fn to_value(&self) -> Value {
-                self.0.to_value()
+        impl ToJson for $name {
+            fn write(&self, out: &mut String) {
+                self.0.write(out);
             }
         }
     };
@@ -136,13 +138,10 @@ fields!(Place { work_dir, run_user });
 impl Place {
     /// One spelling for one place: another would look like a move.
     fn of(wire: &WireAgent, own: &Own) -> Self {
-        let parts = wire
-            .work_dir
-            .split('/')
-            .filter(|part| !matches!(*part, "" | "."));
         let work_dir = match wire.work_dir.as_str() {
             "" => own.dir.clone(),
-            _ => format!("/{}", parts.collect::<Vec<_>>().join("/")),
+            // What is cut at slashes stays UTF-8.
+            path => String::from_utf8(one_spelling(path.as_bytes())).unwrap_or_default(),
         };
         let run_user = if wire.run_user == own.user {
             ""
@@ -231,7 +230,7 @@ impl Desired {
     /// Checks an entry. The error names the field and what is wanted.
     pub fn check(wire: &WireAgent, own: &Own) -> Result<Self, String> {
         let refuse = |field: &str, value: &str, wanted: &str| {
-            let value: String = printable(value).chars().take(80).collect();
+            let value = format!("{:.80}", printable(value));
             format!("{field} {value:?} is not {wanted}")
         };
         let wanted = "1 to 64 of A-Z a-z 0-9 . _ + - that begin with a letter or digit";
@@ -244,48 +243,24 @@ impl Desired {
             "stop" => Cmd::Stop,
             other => return Err(refuse("cmd", other, "start or stop")),
         };
-        for (field, value, good, wanted) in [
-            (
-                "runUser",
-                &wire.run_user,
-                is_user(&wire.run_user),
-                "a user name",
-            ),
-            (
-                "workDir",
-                &wire.work_dir,
-                is_work_dir(&wire.work_dir),
-                "an absolute path without ..",
-            ),
-            (
-                "tarball",
-                &wire.tarball,
-                is_url(&wire.tarball),
-                "an http URL",
-            ),
-            (
-                "md5",
-                &wire.md5,
-                is_md5_source(&wire.md5),
-                "32 hex digits, an http URL or empty",
-            ),
-            (
-                "configFileName",
-                &wire.config_file_name,
-                is_config_path(&wire.config_file_name),
-                "a relative path without .., nor control",
-            ),
-            (
-                "configRemoteUrl",
-                &wire.config_remote_url,
-                wire.config_remote_url.is_empty() || is_url(&wire.config_remote_url),
-                "an http URL",
-            ),
-        ] {
-            if !good {
-                return Err(refuse(field, value, wanted));
+        let check = |field: &str, value: &str, is_good: fn(&str) -> bool, wanted: &str| {
+            if is_good(value) {
+                Ok(())
+            } else {
+                Err(refuse(field, value, wanted))
             }
-        }
+        };
+        check("runUser", &wire.run_user, is_user, "a user name")?;
+        let wanted = "an absolute path without ..";
+        check("workDir", &wire.work_dir, is_work_dir, wanted)?;
+        check("tarball", &wire.tarball, is_url, "an http URL")?;
+        let wanted = "32 hex digits, an http URL or empty";
+        check("md5", &wire.md5, is_md5_source, wanted)?;
+        let wanted = "a relative path without .., nor control";
+        let path = &wire.config_file_name;
+        check("configFileName", path, is_config_path, wanted)?;
+        let url = &wire.config_remote_url;
+        check("configRemoteUrl", url, is_url_or_empty, "an http URL")?;
         let place = Place::of(wire, own);
         let ours = format!("{}/var/", own.dir);
         if format!("{}/{name}/", place.work_dir).starts_with(&ours) {
@@ -307,6 +282,21 @@ impl Desired {
     }
 }
 
+/// An absolute path without empty parts and `.`, and without a slash at its end.
+pub fn one_spelling(path: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    for part in path.split(|byte| *byte == b'/') {
+        if !matches!(part, b"" | b".") {
+            plain.push(b'/');
+            plain.extend(part);
+        }
+    }
+    if plain.is_empty() {
+        plain.push(b'/');
+    }
+    plain
+}
+
 pub fn is_md5(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
@@ -324,6 +314,10 @@ pub fn is_url(text: &str) -> bool {
     text.len() <= URL_LIMIT
         && text.bytes().all(|b| b.is_ascii_graphic())
         && rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', ':', '?', '#']))
+}
+
+fn is_url_or_empty(text: &str) -> bool {
+    text.is_empty() || is_url(text)
 }
 
 fn is_user(text: &str) -> bool {
@@ -487,8 +481,12 @@ impl fmt::Display for Step {
             Self::Start(build) => write!(f, "start {build}"),
             Self::Stop(version) => write!(f, "stop {version}"),
             Self::Prune(keep) => {
-                let keep: Vec<&str> = keep.iter().map(Version::as_str).collect();
-                write!(f, "prune all but {}", keep.join(" and "))
+                let mut before = "prune all but ";
+                for version in keep {
+                    write!(f, "{before}{version}")?;
+                    before = " and ";
+                }
+                Ok(())
             }
         }
     }

@@ -1,19 +1,20 @@
 //! What is kept for each agent, sorted by name. A `BTreeMap` costs 6 to 10 KB for each type that it holds, a sorted
 //! list a few hundred bytes; a host has tens of agents, not millions.
 
-use crate::fields::Field;
-use crate::json::{Object, Value};
+use crate::fields::{self, FromJson, ToJson};
+use crate::json::Value;
 use crate::model::AgentName;
 
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(PartialEq, Debug)]
 pub struct Named<T> {
     /// Sorted; the value of each stands at its place.
     names: Names,
-    values: Vec<T>,
+    /// Boxed, so that they are moved about by the same code.
+    values: Vec<Box<T>>,
 }
 
 /// Apart from the values, so that all types share the search.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(PartialEq, Debug, Default)]
 struct Names(Vec<AgentName>);
 
 impl Names {
@@ -41,26 +42,25 @@ impl<T> Default for Named<T> {
 
 impl<T> Named<T> {
     pub fn get(&self, name: &AgentName) -> Option<&T> {
-        self.values.get(self.names.find(name).ok()?)
+        Some(&self.values[self.names.find(name).ok()?])
     }
 
     pub fn get_mut(&mut self, name: &AgentName) -> Option<&mut T> {
-        self.values.get_mut(self.names.find(name).ok()?)
+        Some(&mut self.values[self.names.find(name).ok()?])
     }
 
     /// Tells whether the name is new.
     pub fn insert(&mut self, name: AgentName, value: T) -> bool {
-        match self.names.place(name) {
+        let place = self.names.place(name);
+        let value = Box::new(value);
+        match place {
             Ok(at) => self.values[at] = value,
-            Err(at) => {
-                self.values.insert(at, value);
-                return true;
-            }
+            Err(at) => insert_at(&mut self.values, at, value),
         }
-        false
+        place.is_err()
     }
 
-    pub fn remove(&mut self, name: &AgentName) -> Option<T> {
+    pub fn remove(&mut self, name: &AgentName) -> Option<Box<T>> {
         let at = self.names.find(name).ok()?;
         self.names.0.remove(at);
         Some(self.values.remove(at))
@@ -80,11 +80,12 @@ impl<T> Named<T> {
     }
 
     pub fn values(&self) -> impl Iterator<Item = &T> {
-        self.values.iter()
+        self.values.iter().map(|value| &**value)
     }
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (&AgentName, &mut T)> {
-        self.names.0.iter().zip(&mut self.values)
+        let values = self.values.iter_mut().map(|value| &mut **value);
+        self.names.0.iter().zip(values)
     }
 }
 
@@ -92,25 +93,31 @@ impl<T: Default> Named<T> {
     /// What is kept under the name, made first if there is nothing.
     pub fn entry(&mut self, name: &AgentName) -> &mut T {
         let at = self.names.place(name.clone()).unwrap_or_else(|at| {
-            self.values.insert(at, T::default());
+            insert_at(&mut self.values, at, Box::default());
             at
         });
         &mut self.values[at]
     }
 }
 
-impl<T: Field> Field for Named<T> {
+/// Not where it is called, so that the linker finds one copy for all types.
+#[inline(never)]
+fn insert_at<T>(values: &mut Vec<Box<T>>, at: usize, value: Box<T>) {
+    values.insert(at, value);
+}
+
+impl<T: FromJson> FromJson for Named<T> {
     fn blank() -> Self {
         Self::default()
     }
 
-    fn fill(&mut self, value: Value) -> bool {
+    fn fill(&mut self, value: &mut Value) -> bool {
         let Value::Object(object) = value else {
             return false;
         };
-        object.into_pairs().into_iter().all(|(name, value)| {
+        object.pairs_mut().all(|(name, value)| {
             // A name that no agent can have: nobody misses what is said of it.
-            let Some(name) = AgentName::parse(&name) else {
+            let Some(name) = AgentName::parse(name) else {
                 return true;
             };
             let mut kept = T::blank();
@@ -119,13 +126,16 @@ impl<T: Field> Field for Named<T> {
             is_filled
         })
     }
+}
 
-    fn to_value(&self) -> Value {
-        let mut object = Object::default();
+impl<T: ToJson> ToJson for Named<T> {
+    fn write(&self, out: &mut String) {
+        out.push('{');
         for (name, value) in self.names.0.iter().zip(&self.values) {
-            object.put(name.as_str(), value.to_value());
+            fields::write_key(name.as_str(), out);
+            value.write(out);
         }
-        Value::Object(object)
+        out.push('}');
     }
 }
 
@@ -147,7 +157,7 @@ mod tests {
         assert_eq!(write(&named), r#"{"a":3,"b":1,"m":4,"z":2}"#);
         assert_eq!(named.get(&name("m")), Some(&4));
         assert_eq!(named.get(&name("c")), None);
-        assert_eq!(named.remove(&name("b")), Some(1));
+        assert_eq!(named.remove(&name("b")).as_deref(), Some(&1));
         assert_eq!(named.remove(&name("b")), None);
         *named.entry(&name("c")) += 7;
         named.retain(|name, _| name.as_str() != "z");

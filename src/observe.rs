@@ -21,8 +21,6 @@ const RECEIPT_LIMIT: u64 = 8192;
 const STATUS_LIMIT: usize = 200;
 /// More versions are on no honest host; what an agent's user makes up must not choke the daemon.
 const BUILDS_TOLD: usize = 64;
-/// A host of hundreds of agents asks them in batches.
-const SCRIPTS_AT_ONCE: usize = 64;
 
 /// `<version>/.receipt.json`: who we fetched it as. Its presence says: unpacked whole, verified, by us.
 pub struct Receipt {
@@ -116,27 +114,25 @@ impl Target {
 
 /// Looks at several places at once: their scripts run side by side, each with its own deadline.
 pub fn sites(wanted: &[Target], signals: &Signals) -> Vec<Site> {
-    let mut sites: Vec<Site> = wanted.iter().map(on_disk).collect();
-    let asked: Vec<(usize, PathBuf)> = sites
-        .iter()
-        .zip(wanted)
-        .enumerate()
-        .filter(|(_, (site, _))| site.whole)
-        .filter_map(|(index, (site, target))| {
-            let version = &site.current.as_ref()?.version;
-            Some((index, target.paths.version(version)))
-        })
-        .collect();
-    let dirs: Vec<&Path> = asked.iter().map(|(_, dir)| dir.as_path()).collect();
-    let batches = dirs.chunks(SCRIPTS_AT_ONCE);
-    let answers = batches.flat_map(|dirs| control::statuses(dirs, signals));
-    for ((index, _), answer) in asked.iter().zip(answers) {
+    let mut sites = Vec::new();
+    let (mut asked, mut dirs) = (Vec::new(), Vec::new());
+    for (index, target) in wanted.iter().enumerate() {
+        let site = on_disk(target);
+        if site.whole
+            && let Some(current) = &site.current
+        {
+            asked.push(index);
+            dirs.push(target.paths.version(&current.version));
+        }
+        sites.push(site);
+    }
+    for (index, answer) in asked.into_iter().zip(control::statuses(&dirs, signals)) {
         let (state, status) = match answer {
             Ok(answer) => understand(answer),
             Err(error) => (State::Silent, error.to_string()),
         };
-        sites[*index].state = state;
-        sites[*index].status = log::brief(&status, STATUS_LIMIT);
+        sites[index].state = state;
+        sites[index].status = log::brief(&status, STATUS_LIMIT);
     }
     sites
 }
@@ -189,14 +185,14 @@ pub fn on_disk(target: &Target) -> Site {
 
 /// Whole versions with a receipt of their own, and when they were received, newest first.
 fn builds(name: &AgentName, paths: &Paths) -> Vec<(u64, Build)> {
-    let entries = fs::read_dir(&paths.agent).into_iter().flatten().flatten();
-    let received = entries
-        .filter_map(|entry| Version::parse(entry.file_name().to_str()?))
-        .filter_map(|version| received(name, &version, &paths.version(&version)));
     let mut builds: Vec<(u64, Build)> = Vec::new();
-    for build in received {
-        let at = builds.partition_point(|(time, _)| *time >= build.0);
-        builds.insert(at, build);
+    for entry in disk::names(&paths.agent).unwrap_or_default() {
+        let version = entry.to_str().and_then(Version::parse);
+        let build = version.and_then(|version| received(name, &version, &paths.version(&version)));
+        if let Some(build) = build {
+            let at = builds.partition_point(|(time, _)| *time >= build.0);
+            builds.insert(at, build);
+        }
     }
     builds
 }
@@ -215,24 +211,19 @@ pub fn received(name: &AgentName, version: &Version, dir: &Path) -> Option<(u64,
 }
 
 fn look_into_ours(name: &AgentName, paths: &Paths, site: &mut Site) {
-    let entries = fs::read_dir(paths.ours()).into_iter().flatten().flatten();
-    for entry in entries {
-        let file_name = entry.file_name();
-        let Some(file_name) = file_name.to_str() else {
-            site.litter = true;
+    let ours = paths.ours();
+    for entry in disk::names(&ours).unwrap_or_default() {
+        if is_kept_by_us(&entry) {
             continue;
-        };
-        match file_name {
-            "control.out" => cut_output(&paths.control_output()),
-            _ if is_kept_by_us(entry.file_name().as_ref()) => {}
-            _ => {
-                let other = file_name.strip_suffix(".other").and_then(Version::parse);
-                let spare = other.and_then(|version| received(name, &version, &entry.path()));
-                site.litter |= spare.is_none();
-                site.spare = spare.map(|(_, build)| build).or(site.spare.take());
-            }
+        }
+        let other = entry.to_str().and_then(|name| name.strip_suffix(".other"));
+        let other = other.and_then(Version::parse);
+        match other.and_then(|version| received(name, &version, &ours.join(entry))) {
+            Some((_, build)) => site.spare = Some(build),
+            None => site.litter = true,
         }
     }
+    cut_output(&paths.control_output());
 }
 
 /// What stays in `.updater`; all else there is staging.

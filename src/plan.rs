@@ -34,8 +34,10 @@ pub fn steps(desired: &Desired, seen: &Seen, memory: &Memory, now: u64) -> Vec<T
     match desired.cmd {
         Cmd::Stop => stops(seen, memory, now),
         Cmd::Start if seen.is_out_of_sight() => Vec::new(),
-        Cmd::Start if is_home(desired, seen) => keep_running(desired, seen, memory, now),
-        Cmd::Start if memory.is_waiting(now) => stay(seen, memory, now),
+        Cmd::Start if is_home(desired, seen) => {
+            Vec::from_iter(keep_running(desired, seen, memory, now))
+        }
+        Cmd::Start if memory.is_waiting(now) => Vec::from_iter(stay(seen, memory, now)),
         Cmd::Start => replace(desired, seen, memory, now),
     }
 }
@@ -50,18 +52,19 @@ fn stops(seen: &Seen, memory: &Memory, now: u64) -> Vec<Task> {
     if memory.is_waiting(now) {
         return Vec::new();
     }
-    let sites = seen.there.iter().chain([&seen.here]);
-    sites
-        .filter(|site| matches!(site.state, State::Started | State::Other))
-        .filter_map(|site| {
-            let version = site.current.as_ref()?.version.clone();
-            Some(task(site, Step::Stop(version)))
-        })
-        .collect()
+    let mut steps = Vec::new();
+    for site in seen.there.iter().chain([&seen.here]) {
+        if matches!(site.state, State::Started | State::Other)
+            && let Some(current) = &site.current
+        {
+            steps.push(task(site, Step::Stop(current.version.clone())));
+        }
+    }
+    steps
 }
 
 /// The right build is in force: start it if it is down, tidy up if it runs.
-fn keep_running(desired: &Desired, seen: &Seen, memory: &Memory, now: u64) -> Vec<Task> {
+fn keep_running(desired: &Desired, seen: &Seen, memory: &Memory, now: u64) -> Option<Task> {
     let site = seen.home();
     let build = site
         .current
@@ -69,37 +72,25 @@ fn keep_running(desired: &Desired, seen: &Seen, memory: &Memory, now: u64) -> Ve
         .unwrap_or_else(|| desired.release.build());
     match site.state {
         State::Started => tidy(site, memory, now),
-        State::Absent | State::Silent => Vec::new(),
+        State::Absent | State::Silent => None,
         // In force but never seen to run well: a switch was cut short. Finish it, with its way back.
         State::Stopped | State::Other => match way_back(seen, memory, &build) {
             Some(back) if memory.is_waiting(now) => return_to(back, memory, now),
-            Some(back) => vec![task(
-                site,
-                Step::Switch {
-                    back: Some(back),
-                    to: build,
-                },
-            )],
+            back @ Some(_) => Some(task(site, Step::Switch { back, to: build })),
             None => restart(site, build, memory, now),
         },
     }
 }
 
 /// The desired build failed a short while ago: whatever is at home is kept running.
-fn stay(seen: &Seen, memory: &Memory, now: u64) -> Vec<Task> {
+fn stay(seen: &Seen, memory: &Memory, now: u64) -> Option<Task> {
     let site = seen.home();
     let runs_here = matches!(seen.here.state, State::Started | State::Other);
     if site.place != seen.here.place && runs_here {
         // A move was cut short after its start: with the old one, two would run.
-        return Vec::new();
+        return None;
     }
-    let Some(build) = site
-        .current
-        .clone()
-        .filter(|_| site.whole && site.is_down())
-    else {
-        return Vec::new();
-    };
+    let build = fallen(site)?;
     match way_back(seen, memory, &build) {
         Some(back) => return_to(back, memory, now),
         None => restart(site, build, memory, now),
@@ -149,19 +140,24 @@ fn keep_up(seen: &Seen, memory: &Memory, now: u64) -> Option<Task> {
         .proven
         .as_ref()
         .filter(|spot| spot.place == site.place)?;
-    let build = site
-        .current
-        .clone()
-        .filter(|_| site.whole && site.is_down())?;
-    let is_proven = proven.build.satisfies(&build);
-    is_proven.then(|| restart(site, build, memory, now).pop())?
+    let build = fallen(site)?;
+    if !proven.build.satisfies(&build) {
+        return None;
+    }
+    restart(site, build, memory, now)
 }
 
-fn restart(site: &Site, build: Build, memory: &Memory, now: u64) -> Vec<Task> {
+/// What is in force and whole, but down.
+fn fallen(site: &Site) -> Option<Build> {
+    let is_fallen = site.whole && site.is_down();
+    site.current.clone().filter(|_| is_fallen)
+}
+
+fn restart(site: &Site, build: Build, memory: &Memory, now: u64) -> Option<Task> {
     if memory.restart_at > now {
-        return Vec::new();
+        return None;
     }
-    vec![task(site, Step::Start(build))]
+    Some(task(site, Step::Start(build)))
 }
 
 /// What last ran well, if it is not what is in force and still lies whole on disk.
@@ -170,31 +166,30 @@ fn way_back(seen: &Seen, memory: &Memory, in_force: &Build) -> Option<Spot> {
     let home = seen.home();
     let is_same_user = proven.place.run_user == home.place.run_user;
     let is_current = proven.place == home.place && proven.build.satisfies(in_force);
-    let mut sites = [Some(&seen.here), seen.there.as_ref()]
-        .into_iter()
-        .flatten();
+    let mut sites = seen.there.iter().chain([&seen.here]);
     let on_disk = sites.any(|site| site.place == proven.place && site.has(&proven.build));
     (is_same_user && !is_current && on_disk).then(|| proven.clone())
 }
 
-fn return_to(back: Spot, memory: &Memory, now: u64) -> Vec<Task> {
+fn return_to(back: Spot, memory: &Memory, now: u64) -> Option<Task> {
     if memory.restart_at > now {
-        return Vec::new();
+        return None;
     }
-    vec![Task {
+    Some(Task {
         place: back.place,
         step: Step::Switch {
             back: None,
             to: back.build,
         },
-    }]
+    })
 }
 
 /// Keeps the version in force and the one before it.
-fn tidy(site: &Site, memory: &Memory, now: u64) -> Vec<Task> {
-    let Some(current) = site.current.as_ref().filter(|_| !memory.is_waiting(now)) else {
-        return Vec::new();
-    };
+fn tidy(site: &Site, memory: &Memory, now: u64) -> Option<Task> {
+    if memory.is_waiting(now) {
+        return None;
+    }
+    let current = site.current.as_ref()?;
     let others = || site.builds.iter().filter(|b| b.version != current.version);
     let previous = others()
         .find(|build| Some(&build.version) == memory.previous.as_ref())
@@ -202,9 +197,9 @@ fn tidy(site: &Site, memory: &Memory, now: u64) -> Vec<Task> {
     let mut keep: Vec<Version> = vec![current.version.clone()];
     keep.extend(previous.map(|build| build.version.clone()));
     if others().count() < keep.len() && site.spare.is_none() && !site.litter {
-        return Vec::new();
+        return None;
     }
-    vec![task(site, Step::Prune(keep))]
+    Some(task(site, Step::Prune(keep)))
 }
 
 fn task(site: &Site, step: Step) -> Task {

@@ -1,15 +1,14 @@
 //! What cannot be seen on disk: attempts, errors, when to try again, and what ran well last. The folds are pure;
-//! only `load` and `save` touch the disk. A lost ledger costs patience, never an agent.
+//! only `load` touches the disk. A lost ledger costs patience, never an agent.
 #![expect(
     clippy::disallowed_methods,
-    reason = "only load and save touch the disk; the folds do not"
+    reason = "only load touches the disk; the folds do not"
 )]
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::disk;
-use crate::error::Result;
 use crate::fields::{self, fields};
 use crate::log;
 use crate::model::{
@@ -17,6 +16,7 @@ use crate::model::{
 };
 use crate::named::Named;
 use crate::schedule;
+use crate::sys;
 
 /// Deaths that are remembered; a crash loop is told by five.
 const DEATHS_KEPT: usize = 5;
@@ -27,7 +27,7 @@ const LEDGER_LIMIT: u64 = 16 << 20;
 /// Agents that are named no more are remembered, so that they are found again; so many at most.
 const UNNAMED_KEPT: usize = 256;
 
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Ledger {
     pub agents: Named<Memory>,
 }
@@ -35,7 +35,7 @@ pub struct Ledger {
 fields!(Ledger { agents });
 
 /// What is remembered of one agent. Times are seconds since 1970.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Memory {
     /// Digest of the desired entry that the failures belong to; another entry starts afresh.
     pub entry: String,
@@ -309,7 +309,7 @@ pub fn load(path: &Path, now: u64) -> Ledger {
     let parsed = text.ok().and_then(|text| fields::read::<Ledger>(&text));
     let Some(mut ledger) = parsed else {
         let aside = PathBuf::from(format!("{}.corrupt", path.display()));
-        let set_aside = std::fs::rename(path, &aside);
+        let set_aside = sys::rename(path, &aside);
         log::warn(format_args!(
             "cannot read {}: not a ledger; {}, all retry counts start afresh",
             path.display(),
@@ -324,10 +324,6 @@ pub fn load(path: &Path, now: u64) -> Ledger {
         memory.clamp(now);
     }
     ledger
-}
-
-pub fn save(path: &Path, ledger: &Ledger) -> Result<()> {
-    disk::write_atomic(path, fields::write(ledger).as_bytes())
 }
 
 #[cfg(test)]

@@ -7,13 +7,13 @@ use std::time::Duration;
 use crate::digest;
 use crate::disk;
 use crate::error::Result;
-use crate::fields::{self, Field};
+use crate::fields;
 use crate::heartbeat;
-use crate::job::{Reported, SeenAgent};
-use crate::json::{self, Value};
+use crate::job::{Event, Reported, SeenAgent};
 use crate::log;
 use crate::model::{
-    AgentName, Cmd, Desired, Failure, Own, Place, Refusal, Release, State, Step, Task, WireAgent,
+    AgentName, Cmd, Desired, Failure, Fault, Own, Place, Refusal, Release, State, Step, Task,
+    WireAgent,
 };
 use crate::named::Named;
 use crate::plan::{self, Seen};
@@ -34,7 +34,8 @@ pub struct Roster {
     places: Named<usize>,
     seen: Named<Seen>,
     ledger: Ledger,
-    saved: Ledger,
+    /// The text of the ledger on disk.
+    saved: String,
     /// The desired state in memory is not yet the one on disk.
     is_desired_unsaved: bool,
 }
@@ -55,7 +56,7 @@ impl Roster {
             refused: Vec::new(),
             places: Named::default(),
             seen: Named::default(),
-            saved: ledger.clone(),
+            saved: fields::write(&ledger),
             ledger,
             is_desired_unsaved: false,
         };
@@ -90,18 +91,16 @@ impl Roster {
     }
 
     fn replace_agents(&mut self, wires: Vec<WireAgent>) {
-        self.agents = wires
-            .into_iter()
-            .filter_map(|wire| {
-                let desired = Desired::check(&wire, &self.own).ok()?;
-                Some((wire, desired))
-            })
-            .collect();
+        self.agents.clear();
         self.places = Named::default();
-        for (at, (wire, desired)) in self.agents.iter().enumerate() {
-            self.places.insert(desired.name.clone(), at);
-            let entry = digest::hex(fields::write(wire).as_bytes());
+        for wire in wires {
+            let Ok(desired) = Desired::check(&wire, &self.own) else {
+                continue;
+            };
+            self.places.insert(desired.name.clone(), self.agents.len());
+            let entry = digest::hex(fields::write(&wire).as_bytes());
             self.ledger.agents.entry(&desired.name).fold_desired(&entry);
+            self.agents.push((wire, desired));
         }
     }
 
@@ -165,7 +164,7 @@ impl Roster {
     }
 
     /// Folds the end of a task, and what the agent looked like right after it.
-    pub fn finish(&mut self, done: Done, now: u64, interval: Duration) {
+    pub fn finish(&mut self, done: Attempt, now: u64, interval: Duration) {
         let is_wanted = self.entry(&done.name) == done.entry;
         let memory = self.ledger.agents.entry(&done.name);
         let task = &done.task;
@@ -278,36 +277,42 @@ impl Roster {
 
     /// Everywhere else that it may run as the same user: a start at this place stops it there first.
     pub fn strays(&self, name: &AgentName, place: &Place) -> Vec<Place> {
-        let memory = self.ledger.agents.get(name);
-        let proven = memory
-            .iter()
-            .flat_map(|m| m.proven.iter().map(|spot| &spot.place));
-        let begun = memory.iter().flat_map(|m| &m.moving_to);
-        let others = proven
-            .chain(begun)
-            .filter(|other| **other != *place && other.run_user == place.run_user);
-        others.cloned().collect()
+        let mut strays = Vec::new();
+        if let Some(memory) = self.ledger.agents.get(name) {
+            let proven = memory.proven.iter().map(|spot| &spot.place);
+            for other in proven.chain(&memory.moving_to) {
+                if other != place && other.run_user == place.run_user {
+                    strays.push(other.clone());
+                }
+            }
+        }
+        strays
     }
 
     /// When, in seconds since 1970, a retry is due that no event will bring.
     pub fn next_try(&self, now: u64) -> Option<u64> {
-        let named = self.agents.iter().map(|(_, desired)| &desired.name);
-        named
-            .filter_map(|name| self.ledger.agents.get(name)?.next_try(now))
-            .min()
+        let mut next: Option<u64> = None;
+        for (_, desired) in &self.agents {
+            let memory = self.ledger.agents.get(&desired.name);
+            if let Some(at) = memory.and_then(|memory| memory.next_try(now)) {
+                next = Some(next.map_or(at, |next| next.min(at)));
+            }
+        }
+        next
     }
 
     /// What a beat is to look at and to report; `phase` tells what is being done to an agent.
     pub fn reports(&self, phase: impl Fn(&AgentName) -> String) -> Vec<Reported> {
-        let agents = self.agents.iter();
-        agents
-            .map(|(wire, desired)| Reported {
+        let mut reports = Vec::new();
+        for (wire, desired) in &self.agents {
+            reports.push(Reported {
                 wire: wire.clone(),
                 there: self.elsewhere(&desired.name, &desired.place),
                 phase: phase(&desired.name),
                 error: self.error(&desired.name).to_owned(),
-            })
-            .collect()
+            });
+        }
+        reports
     }
 
     pub fn error(&self, name: &AgentName) -> &str {
@@ -316,33 +321,51 @@ impl Roster {
     }
 
     pub fn refusals(&self) -> Vec<String> {
-        self.refused.iter().map(ToString::to_string).collect()
+        let mut refusals = Vec::new();
+        for refusal in &self.refused {
+            refusals.push(refusal.to_string());
+        }
+        refusals
     }
 
     /// Writes what changed, again and again until it is on disk: after a restart an older wish would bring an older
     /// version back.
     pub fn save(&mut self) -> Result<()> {
         if self.is_desired_unsaved {
-            let wires = self.agents.iter().map(|(wire, _)| wire.to_value());
-            let text = json::print(&Value::List(wires.collect()));
+            let wires: Vec<&WireAgent> = self.agents.iter().map(|(wire, _)| wire).collect();
+            let text = fields::write(&wires);
             disk::write_atomic(&self.desired_file, text.as_bytes())?;
             self.is_desired_unsaved = false;
         }
-        if self.saved == self.ledger {
-            return Ok(());
+        let text = fields::write(&self.ledger);
+        if self.saved != text {
+            disk::write_atomic(&self.ledger_file, text.as_bytes())?;
+            self.saved = text;
         }
-        record::save(&self.ledger_file, &self.ledger)?;
-        self.saved = self.ledger.clone();
         Ok(())
     }
 }
 
-/// The end of one task.
-pub struct Done {
+/// One task, and how it ended.
+pub struct Attempt {
     pub name: AgentName,
     /// The wish that it was begun for, as `Roster::entry` tells it.
     pub entry: String,
     pub task: Task,
     pub failure: Option<Failure>,
     pub seen: Option<SeenAgent>,
+}
+
+impl Attempt {
+    /// Takes over the child's own word on how it ended.
+    pub fn end(&mut self, event: Event) {
+        self.failure = event.error.map(|error| Failure {
+            fault: event.fault.unwrap_or(Fault::Host),
+            error,
+        });
+        let seen = event.seen.and_then(|mut seen| seen.pop());
+        // A child that became another user speaks for its own agent only.
+        self.seen =
+            seen.filter(|seen| seen.name == self.name && seen.here.place == self.task.place);
+    }
 }

@@ -82,7 +82,7 @@ impl Spawn<'_> {
         // Exec closes the pipe; until then we wait, so that whoever signals the child's group finds it.
         drop(reporter);
         let mut errno = [0; size_of::<c_int>()];
-        if failure.read_exact(&mut errno).is_ok() {
+        if failure.read(&mut errno).is_ok_and(|got| got > 0) {
             process.wait(0)?;
             return Err(io::Error::from_raw_os_error(c_int::from_ne_bytes(errno)));
         }

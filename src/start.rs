@@ -4,7 +4,7 @@
 
 use std::ffi::{CStr, OsString, c_char, c_int};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::mem::ManuallyDrop;
 use std::os::fd::FromRawFd;
 use std::os::unix::ffi::OsStringExt;
@@ -50,11 +50,8 @@ fn descriptor(fd: c_int) -> ManuallyDrop<File> {
     ManuallyDrop::new(unsafe { File::from_raw_fd(fd) })
 }
 
-pub fn read_stdin(limit: u64) -> io::Result<String> {
-    let mut text = String::new();
-    let stdin = descriptor(STDIN);
-    (&*stdin).take(limit).read_to_string(&mut text)?;
-    Ok(text)
+pub fn stdin() -> ManuallyDrop<File> {
+    descriptor(STDIN)
 }
 
 pub fn write_stdout(text: &str) -> io::Result<()> {

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 #![allow(
     clippy::cast_lossless,
+    clippy::cast_possible_wrap,
     clippy::cast_possible_truncation,
     clippy::unnecessary_cast,
     clippy::useless_conversion,
@@ -11,15 +12,17 @@
 #![expect(clippy::disallowed_methods, reason = "this is the system")]
 
 use std::cell::Cell;
-use std::ffi::{CString, OsStr, c_char};
+use std::ffi::{CString, OsStr, OsString, c_char, c_int};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::disk;
 
 /// Where the signal handler writes; -1 until `Signals::new`.
 static SIGNAL_PIPE: AtomicI32 = AtomicI32::new(-1);
@@ -206,6 +209,20 @@ pub fn block_signals() {
     }
 }
 
+/// What comes from the file up to its end, but not much more than so many bytes. Fails where it is no text.
+pub fn read_rest(mut file: &File, limit: u64) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    let mut chunk = [0; 4096];
+    while bytes.len() as u64 <= limit {
+        match io::Read::read(&mut file, &mut chunk)? {
+            0 => break,
+            got => bytes.extend_from_slice(&chunk[..got]),
+        }
+    }
+    let text = String::from_utf8(bytes);
+    text.map_err(|_| io::Error::other("stream did not contain valid UTF-8"))
+}
+
 /// What stands in the file from this offset on, at most so many bytes; those that are no text become U+FFFD.
 pub fn read_text(file: &File, from: u64, limit: u64) -> io::Result<String> {
     let mut bytes = vec![0; limit as usize];
@@ -274,21 +291,23 @@ pub fn signal_group(leader: i32, signal: i32) {
 }
 
 /// Whether a process of this number leads a session, as every control script does.
-pub fn leads_session(pid: i32) -> bool {
+pub fn leads_session(pid: u32) -> bool {
+    let pid = pid as libc::pid_t;
     // SAFETY: getsid(2) touches no memory.
     pid > 1 && unsafe { libc::getsid(pid) } == pid
 }
 
 /// Marks every descriptor that this process was born with, save the first three, so that no child inherits it.
 pub fn close_inherited_on_exec() {
-    let listed = std::fs::read_dir("/proc/self/fd").or_else(|_| std::fs::read_dir("/dev/fd"));
-    for entry in listed.into_iter().flatten().flatten() {
-        if let Some(fd) = entry.file_name().to_str().and_then(|s| s.parse().ok())
+    let listed = disk::names(Path::new("/proc/self/fd"));
+    let listed = listed.or_else(|_| disk::names(Path::new("/dev/fd")));
+    for name in listed.unwrap_or_default() {
+        if let Some(fd) = name.to_str().and_then(|name| name.parse::<u32>().ok())
             && fd > 2
         {
             // SAFETY: fcntl on an integer touches no memory; a closed one is refused.
             unsafe {
-                libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
+                libc::fcntl(fd as RawFd, libc::F_SETFD, libc::FD_CLOEXEC);
             }
         }
     }
@@ -301,7 +320,7 @@ pub struct MemoryLimit {
 
 impl MemoryLimit {
     pub fn set(bytes: u64) -> Option<Self> {
-        // SAFETY: getrlimit fills the struct it is given; setrlimit only reads it.
+        // SAFETY: getrlimit fills the struct it is given.
         unsafe {
             let mut before: libc::rlimit = std::mem::zeroed();
             if libc::getrlimit(libc::RLIMIT_AS, &raw mut before) != 0 {
@@ -313,18 +332,68 @@ impl MemoryLimit {
                     .min(before.rlim_cur),
                 rlim_max: before.rlim_max,
             };
-            (libc::setrlimit(libc::RLIMIT_AS, &raw const lower) == 0).then_some(Self { before })
+            (set_memory_limit(&lower) == 0).then_some(Self { before })
         }
     }
 }
 
 impl Drop for MemoryLimit {
     fn drop(&mut self) {
-        // SAFETY: setrlimit only reads the struct; raising a soft limit to its old value is always allowed.
-        unsafe {
-            libc::setrlimit(libc::RLIMIT_AS, &raw const self.before);
-        }
+        // Raising a soft limit to its old value is always allowed.
+        set_memory_limit(&self.before);
     }
+}
+
+/// Not by musl's setrlimit: like its setuid it makes all threads follow, 1.4 KB, and there is one here.
+fn set_memory_limit(limit: &libc::rlimit) -> i32 {
+    // SAFETY: both calls only read the struct.
+    #[cfg(target_os = "linux")]
+    let done = unsafe { libc::prlimit(0, libc::RLIMIT_AS, limit, std::ptr::null_mut()) };
+    // SAFETY: as above.
+    #[cfg(not(target_os = "linux"))]
+    let done = unsafe { libc::setrlimit(libc::RLIMIT_AS, limit) };
+    done
+}
+
+/// The numbers of setgroups, setgid and setuid for ids of 32 bits.
+#[cfg(all(target_os = "linux", target_arch = "x86"))]
+const SET_IDS: [libc::c_long; 3] = [
+    libc::SYS_setgroups32,
+    libc::SYS_setgid32,
+    libc::SYS_setuid32,
+];
+#[cfg(all(target_os = "linux", not(target_arch = "x86")))]
+const SET_IDS: [libc::c_long; 3] = [libc::SYS_setgroups, libc::SYS_setgid, libc::SYS_setuid];
+
+pub fn set_groups(groups: &[u32]) -> io::Result<()> {
+    let count = groups.len();
+    // SAFETY: the pointer and the count are those of a live slice.
+    #[cfg(target_os = "linux")]
+    let done = unsafe { libc::syscall(SET_IDS[0], count, groups.as_ptr()) };
+    // SAFETY: as above.
+    #[cfg(not(target_os = "linux"))]
+    let done = unsafe { libc::setgroups(count as libc::c_int, groups.as_ptr()) };
+    check(done as i32)
+}
+
+pub fn set_gid(gid: u32) -> io::Result<()> {
+    // SAFETY: it takes an integer.
+    #[cfg(target_os = "linux")]
+    let done = unsafe { libc::syscall(SET_IDS[1], gid) };
+    // SAFETY: as above.
+    #[cfg(not(target_os = "linux"))]
+    let done = unsafe { libc::setgid(gid) };
+    check(done as i32)
+}
+
+pub fn set_uid(uid: u32) -> io::Result<()> {
+    // SAFETY: it takes an integer.
+    #[cfg(target_os = "linux")]
+    let done = unsafe { libc::syscall(SET_IDS[2], uid) };
+    // SAFETY: as above.
+    #[cfg(not(target_os = "linux"))]
+    let done = unsafe { libc::setuid(uid) };
+    check(done as i32)
 }
 
 /// A file without a name: for what a child writes and nobody else may see, and for jobs on stdin.
@@ -368,6 +437,29 @@ pub fn free_bytes(path: &Path) -> Option<u64> {
         }
         Some(u64::from(stat.f_bavail).saturating_mul(stat.f_frsize as u64))
     }
+}
+
+type OnTwo = unsafe extern "C" fn(*const c_char, *const c_char) -> c_int;
+
+/// A call that takes two paths. std's versions of these three take 1 KB.
+fn on_two(call: OnTwo, one: &Path, other: &Path) -> io::Result<()> {
+    let one = c_string(one.as_os_str())?;
+    let other = c_string(other.as_os_str())?;
+    // SAFETY: both paths are NUL-terminated and live through the call.
+    check(unsafe { call(one.as_ptr(), other.as_ptr()) })
+}
+
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    on_two(libc::rename, from, to)
+}
+
+/// Gives a file, which is no link, another name.
+pub fn hard_link(file: &Path, name: &Path) -> io::Result<()> {
+    on_two(libc::link, file, name)
+}
+
+pub fn symlink(target: &OsStr, name: &Path) -> io::Result<()> {
+    on_two(libc::symlink, Path::new(target), name)
 }
 
 /// Swaps two names in one step; `Unsupported` or `InvalidInput` where the filesystem cannot.
@@ -511,20 +603,18 @@ pub fn make_dir_at(dir: &OwnedFd, name: &OsStr) -> io::Result<()> {
     check(unsafe { libc::mkdirat(dir.as_raw_fd(), name.as_ptr(), 0o755) })
 }
 
-pub fn read_link_at(dir: &OwnedFd, name: &OsStr) -> io::Result<Vec<u8>> {
+pub fn read_link_at(dir: &OwnedFd, name: &OsStr) -> io::Result<OsString> {
+    read_link(dir.as_raw_fd(), name)
+}
+
+fn read_link(dir: RawFd, name: &OsStr) -> io::Result<OsString> {
     let name = c_string(name)?;
     let mut target = vec![0_u8; 4096];
     // SAFETY: the pointer and the length are those of a live Vec.
-    let length = unsafe {
-        libc::readlinkat(
-            dir.as_raw_fd(),
-            name.as_ptr(),
-            target.as_mut_ptr().cast(),
-            target.len(),
-        )
-    };
+    let length =
+        unsafe { libc::readlinkat(dir, name.as_ptr(), target.as_mut_ptr().cast(), target.len()) };
     target.truncate(usize::try_from(length).map_err(|_| io::Error::last_os_error())?);
-    Ok(target)
+    Ok(OsString::from_vec(target))
 }
 
 /// Renames within a directory.
@@ -555,7 +645,17 @@ pub fn check(returned: i32) -> io::Result<()> {
     }
 }
 
-/// Fails on a NUL within.
+/// The file that this process runs.
+pub fn own_program() -> io::Result<PathBuf> {
+    #[cfg(target_os = "linux")]
+    {
+        let path = read_link(libc::AT_FDCWD, OsStr::new("/proc/self/exe"))?;
+        Ok(PathBuf::from(path))
+    }
+    #[cfg(not(target_os = "linux"))]
+    std::env::current_exe()
+}
+
 /// Ends this process at once; nothing of ours waits in a buffer.
 pub fn exit(code: i32) -> ! {
     // SAFETY: _exit(2) does not return, and touches no memory.
@@ -569,6 +669,7 @@ pub fn create_dir(path: &Path) -> io::Result<()> {
     check(unsafe { libc::mkdir(path.as_ptr(), 0o777) })
 }
 
+/// Fails on a NUL within.
 pub fn c_string(text: &OsStr) -> io::Result<CString> {
     Ok(CString::new(text.as_bytes())?)
 }

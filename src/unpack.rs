@@ -3,11 +3,11 @@
 #![expect(clippy::disallowed_methods, reason = "unpacking writes files")]
 
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
-use std::path::{Component, Path, PathBuf};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 use tar::{Archive, Entry, EntryType};
 
@@ -62,18 +62,20 @@ pub fn unpack(tarball: Verified, root: &Path, progress: Progress) -> Result<()> 
 
 /// Room for what the tarball unpacks to, as far as its last gzip member knows (RFC 1952: the last four bytes, modulo
 /// 2³²); what it hides is met by the limits while unpacking.
-pub fn check_space(tarball: &mut Verified, root: &Path) -> Result<()> {
-    let needed = last_member_size(&mut tarball.file) + fetch::SPACE_RESERVE;
+pub fn check_space(tarball: &Verified, root: &Path) -> Result<()> {
+    let needed = last_member_size(tarball) + fetch::SPACE_RESERVE;
     fetch::check_space(root, needed)
 }
 
-fn last_member_size(file: &mut File) -> u64 {
+fn last_member_size(tarball: &Verified) -> u64 {
     let mut size = [0; 4];
-    let read = file
-        .seek(SeekFrom::End(-4))
-        .and_then(|_| file.read_exact(&mut size))
-        .and_then(|()| file.rewind());
-    read.map_or(0, |()| u64::from(u32::from_le_bytes(size)))
+    match tarball
+        .file
+        .read_at(&mut size, tarball.size.saturating_sub(4))
+    {
+        Ok(4) => u64::from(u32::from_le_bytes(size)),
+        _ => 0,
+    }
 }
 
 /// A stream that fails past its limit: the bound on everything that is unpacked, headers and padding included.
@@ -111,18 +113,19 @@ impl Unpacker<'_> {
         let entries = archive.entries().at("unpack", "the tarball")?;
         for entry in entries {
             let mut entry = entry.at("unpack", "the tarball")?;
-            self.count().map_err(|cause| refuse("the tarball", cause))?;
-            let left = self.left.checked_sub(entry.size());
-            self.left = left.ok_or_else(|| refuse("the tarball", TOO_LARGE))?;
+            self.count(entry.size())
+                .map_err(|cause| refuse("the tarball", cause))?;
             self.entry(&mut entry)?;
             (self.progress)()?;
         }
         Ok(())
     }
 
-    fn count(&mut self) -> std::result::Result<(), &'static str> {
+    /// One more entry, with so many bytes.
+    fn count(&mut self, size: u64) -> std::result::Result<(), &'static str> {
         let left = self.entries_left.checked_sub(1);
         self.entries_left = left.ok_or("more than 65,536 files, directories and links")?;
+        self.left = self.left.checked_sub(size).ok_or(TOO_LARGE)?;
         Ok(())
     }
 
@@ -145,7 +148,8 @@ impl Unpacker<'_> {
         }
         let raw = entry.path_bytes().into_owned();
         let name = String::from_utf8_lossy(&raw).into_owned();
-        if is_pax_sparse(entry).at("unpack", format!("{name:?}"))? {
+        let is_sparse = is_pax_sparse(entry).map_err(|error| refuse(&name, &error.to_string()))?;
+        if is_sparse {
             return Err(refuse(
                 &name,
                 "it is a sparse file in PAX form; pack without --sparse",
@@ -155,47 +159,67 @@ impl Unpacker<'_> {
             // How a directory was written before there was a type for it.
             kind = EntryType::Directory;
         }
-        let Some(path) = inner_path(&raw).map_err(|cause| refuse(&name, cause))? else {
+        let path = inner_path(&raw).map_err(|cause| refuse(&name, cause))?;
+        if path.is_empty() {
             // "./": the root itself, which is there.
             return Ok(());
-        };
-        let mode = entry.header().mode().at("unpack", format!("{name:?}"))? & 0o755;
-        let target = self.target(&path).map_err(|cause| refuse(&name, &cause))?;
+        }
+        let made = self.make(entry, kind, &path);
+        made.map_err(|error| refuse(&name, &readable(&error)))
+    }
+
+    fn make<R: Read>(
+        &mut self,
+        entry: &mut Entry<R>,
+        kind: EntryType,
+        path: &[&OsStr],
+    ) -> io::Result<()> {
+        let mode = entry.header().mode()? & 0o755;
+        let target = self.target(path)?;
         match kind {
             EntryType::Directory => make_dir(&target, mode),
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
                 self.file(entry, &target, mode)
             }
-            EntryType::Symlink => link_inside(entry, &path).and_then(|to| symlink(to, &target)),
-            EntryType::Link => self.hard_link(entry, &target),
+            EntryType::Symlink => {
+                let to = entry.link_name_bytes().unwrap_or_default();
+                check_link(&to, path.len() - 1).map_err(io::Error::other)?;
+                sys::symlink(OsStr::from_bytes(&to), &target)
+            }
+            EntryType::Link => {
+                let to = entry.link_name_bytes().unwrap_or_default();
+                self.hard_link(&to, &target)
+            }
             _ => Err(io::Error::other(
                 "only files, directories and links are wanted",
             )),
         }
-        .map_err(|error| refuse(&name, &readable(&error)))
     }
 
     /// Where an entry goes: its parents made, none of them a link.
-    fn target(&mut self, path: &Path) -> std::result::Result<PathBuf, String> {
-        if path.components().count() > DEPTH_LIMIT {
-            return Err("it lies more than 64 directories deep".into());
+    fn target(&mut self, path: &[&OsStr]) -> io::Result<PathBuf> {
+        if path.len() > DEPTH_LIMIT {
+            return Err(io::Error::other("it lies more than 64 directories deep"));
         }
         let mut at = self.root.to_owned();
-        let mut parts = path.components();
-        let last = parts.next_back();
-        for part in parts {
+        for (index, part) in path.iter().enumerate() {
+            if index > 0 {
+                self.enter(&at)?;
+            }
             at.push(part);
-            match fs::symlink_metadata(&at) {
-                Ok(meta) if meta.is_dir() => {}
-                Ok(_) => return Err("a part of its path is no directory".into()),
-                Err(_) => {
-                    self.count()?;
-                    sys::create_dir(&at).map_err(|error| readable(&error))?;
-                }
+        }
+        Ok(at)
+    }
+
+    fn enter(&mut self, dir: &Path) -> io::Result<()> {
+        match fs::symlink_metadata(dir) {
+            Ok(meta) if meta.is_dir() => Ok(()),
+            Ok(_) => Err(io::Error::other("a part of its path is no directory")),
+            Err(_) => {
+                self.count(0).map_err(io::Error::other)?;
+                sys::create_dir(dir)
             }
         }
-        at.extend(last);
-        Ok(at)
     }
 
     fn file<R: Read>(&mut self, entry: &mut Entry<R>, target: &Path, mode: u32) -> io::Result<()> {
@@ -229,13 +253,14 @@ impl Unpacker<'_> {
     }
 
     /// A second name for a file that was unpacked before.
-    fn hard_link<R: Read>(&mut self, entry: &Entry<R>, target: &Path) -> io::Result<()> {
-        let raw = entry.link_name_bytes().unwrap_or_default();
-        let path = inner_path(&raw).map_err(io::Error::other)?;
-        let path = path.ok_or_else(|| io::Error::other("it links to nothing"))?;
-        let source = self.target(&path).map_err(io::Error::other)?;
+    fn hard_link(&mut self, to: &[u8], target: &Path) -> io::Result<()> {
+        let path = inner_path(to).map_err(io::Error::other)?;
+        if path.is_empty() {
+            return Err(io::Error::other("it links to nothing"));
+        }
+        let source = self.target(&path)?;
         if fs::symlink_metadata(&source)?.is_file() {
-            fs::hard_link(source, target)
+            sys::hard_link(&source, target)
         } else {
             Err(io::Error::other("it links to no plain file"))
         }
@@ -245,9 +270,10 @@ impl Unpacker<'_> {
     fn sync_dirs(&mut self) -> Result<()> {
         let mut dirs = vec![self.root.to_owned()];
         while let Some(dir) = dirs.pop() {
-            for entry in fs::read_dir(&dir).at("read", dir.display())?.flatten() {
-                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    dirs.push(entry.path());
+            for name in disk::names(&dir).at("read", &dir)? {
+                let path = dir.join(name);
+                if fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_dir()) {
+                    dirs.push(path);
                 }
             }
             disk::sync_dir(&dir)?;
@@ -282,52 +308,56 @@ fn make_dir(target: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(target, Permissions::from_mode(mode | 0o700))
 }
 
-/// The path without `./`; none for the root itself. The error is the reason to refuse it.
-fn inner_path(raw: &[u8]) -> std::result::Result<Option<PathBuf>, &'static str> {
+/// The parts of the path without `.`; none for the root itself. The error is the reason to refuse it.
+fn inner_path(raw: &[u8]) -> std::result::Result<Vec<&OsStr>, &'static str> {
     if raw.len() > NAME_LIMIT {
         return Err("its name is longer than 1024 bytes");
     }
     if raw.iter().any(|byte| *byte < 0x20 || *byte == 0x7f) {
         return Err("its name holds control characters");
     }
-    let mut path = PathBuf::new();
-    for part in Path::new(OsStr::from_bytes(raw)).components() {
-        match part {
-            Component::Normal(part) => path.push(part),
-            Component::CurDir => {}
-            Component::ParentDir => return Err("its path has .."),
-            Component::RootDir | Component::Prefix(_) => return Err("its path is absolute"),
+    if raw.starts_with(b"/") {
+        return Err("its path is absolute");
+    }
+    let path = parts(raw);
+    if path.contains(&OsStr::new("..")) {
+        return Err("its path has ..");
+    }
+    Ok(path)
+}
+
+fn parts(path: &[u8]) -> Vec<&OsStr> {
+    let mut parts = Vec::new();
+    for part in path.split(|byte| *byte == b'/') {
+        if !matches!(part, b"" | b".") {
+            parts.push(OsStr::from_bytes(part));
         }
     }
-    Ok((path != Path::new("")).then_some(path))
+    parts
 }
 
 /// The target of a symbolic link, if it stays inside: relative, `..` only at its beginning, and not more of them
 /// than the link lies deep. Since no entry is written through a link, its parents are real directories, and a link
 /// that leads to another link stays inside for the same reason.
-fn link_inside<R: Read>(entry: &Entry<R>, path: &Path) -> io::Result<PathBuf> {
-    let raw = entry.link_name_bytes().unwrap_or_default();
-    let refuse = |cause: &str| Err(io::Error::other(cause));
-    if raw.is_empty() || raw.len() > NAME_LIMIT || raw.contains(&0) {
-        return refuse("it links to nothing");
+fn check_link(target: &[u8], depth: usize) -> std::result::Result<(), &'static str> {
+    if target.is_empty() || target.len() > NAME_LIMIT || target.contains(&0) {
+        return Err("it links to nothing");
     }
-    let target = PathBuf::from(OsStr::from_bytes(&raw));
-    let depth = path.components().count() - 1;
     let mut ups = 0;
     let mut downs = 0;
-    for part in target.components() {
-        match part {
-            Component::ParentDir if downs > 0 => return refuse("it links through .."),
-            Component::ParentDir => ups += 1,
-            Component::Normal(_) => downs += 1,
-            Component::CurDir => {}
-            Component::RootDir | Component::Prefix(_) => return refuse("it links to the outside"),
+    for part in parts(target) {
+        if part != ".." {
+            downs += 1;
+        } else if downs > 0 {
+            return Err("it links through ..");
+        } else {
+            ups += 1;
         }
     }
-    if ups > depth {
-        return refuse("it links to the outside");
+    if ups > depth || target.starts_with(b"/") {
+        return Err("it links to the outside");
     }
-    Ok(target)
+    Ok(())
 }
 
 fn readable(error: &io::Error) -> String {

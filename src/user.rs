@@ -51,8 +51,7 @@ impl Account {
             return Ok(None);
         };
         let groups = tool("id", &["-G", name])?.unwrap_or_default();
-        let groups = groups.split_whitespace().map_while(|gid| gid.parse().ok());
-        let groups: Vec<u32> = groups.collect();
+        let groups: Vec<u32> = numbers(&groups);
         // The user's own group comes first (POSIX, id -G).
         let gid = groups.first().copied();
         Ok(Some(Self {
@@ -75,6 +74,15 @@ impl Account {
         }
         Self::find(name)?.ok_or_else(|| refuse("it was made, but id does not know it"))
     }
+}
+
+fn numbers(words: &str) -> Vec<u32> {
+    let mut numbers = Vec::new();
+    for word in words.split_whitespace() {
+        let Ok(number) = word.parse() else { break };
+        numbers.push(number);
+    }
+    numbers
 }
 
 #[cfg(not(target_os = "macos"))]
@@ -101,27 +109,33 @@ fn create(name: &str) -> Result<()> {
 /// The home directory; `/` where nobody knows one, as for a daemon's user.
 fn home(name: &str) -> String {
     let passwd = disk::read_small("/etc/passwd".as_ref(), PASSWD_LIMIT).unwrap_or_default();
-    let local = home_in(&passwd, name);
-    let asked = || {
-        let entry = tool("getent", &["passwd", name]).ok()??;
-        home_in(&entry, name)
-    };
-    let asked_of_macos = || {
-        let entry = tool("dscacheutil", &["-q", "user", "-a", "name", name]).ok()??;
-        let dir = entry.lines().find_map(|line| line.strip_prefix("dir: "))?;
-        Some(dir.trim().to_owned())
-    };
-    let home = local.or_else(asked).or_else(asked_of_macos);
+    let mut home = home_in(&passwd, name);
+    if home.is_none() {
+        home = if cfg!(target_os = "macos") {
+            let asked = tool("dscacheutil", &["-q", "user", "-a", "name", name]);
+            let entry = asked.ok().flatten().unwrap_or_default();
+            let dir = entry.lines().find_map(|line| line.strip_prefix("dir: "));
+            dir.map(|dir| dir.trim().to_owned())
+        } else {
+            let asked = tool("getent", &["passwd", name]);
+            home_in(&asked.ok().flatten().unwrap_or_default(), name)
+        };
+    }
     home.filter(|home| home.starts_with('/'))
         .unwrap_or_else(|| "/".to_owned())
 }
 
 /// The sixth field of the passwd(5) line of this name.
 fn home_in(passwd: &str, name: &str) -> Option<String> {
-    passwd.lines().find_map(|line| {
+    for line in passwd.lines() {
         let mut fields = line.split(':');
-        (fields.next()? == name).then(|| fields.nth(4).map(str::to_owned))?
-    })
+        if fields.next() == Some(name)
+            && let Some(home) = fields.nth(4)
+        {
+            return Some(home.to_owned());
+        }
+    }
+    None
 }
 
 /// The name of the user that this process runs as; its number where nobody knows a name.
@@ -138,11 +152,14 @@ pub fn own_name() -> String {
 
 /// The first passwd(5) line with this number.
 fn name_in(passwd: &str, uid: &str) -> Option<String> {
-    passwd.lines().find_map(|line| {
+    for line in passwd.lines() {
         let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)? == uid).then(|| name.to_owned())
-    })
+        let name = fields.next();
+        if fields.nth(1) == Some(uid) {
+            return name.map(str::to_owned);
+        }
+    }
+    None
 }
 
 /// What one of the system's tools prints; none when it exits with an error.
@@ -189,26 +206,13 @@ fn run(program: &str, arguments: &[&str], with_errors: bool) -> Result<(bool, St
 /// Root becomes this user for good: groups, then gid, then uid, each checked, and the way back tried. After this the
 /// environment is the user's own, and nothing that follows has more rights than the user.
 pub fn become_user(account: &Account) -> Result<()> {
-    let change = |what: &str, done: i32| match done {
-        0 => Ok(()),
-        _ => Err(Error::new(
-            "become",
-            &account.name,
-            format!("{what}: {}", io::Error::last_os_error()),
-        )),
+    let change = |what: &str, done: io::Result<()>| {
+        let done = done.map_err(|error| format!("{what}: {error}"));
+        done.at("become", &account.name)
     };
-    #[allow(
-        clippy::useless_conversion,
-        reason = "the count is 32 bits wide on macOS"
-    )]
-    let count = account.groups.len().try_into();
-    let count = count.at("count the groups of", &account.name)?;
-    // SAFETY: the pointer and the count are those of a live Vec; the others take integers.
-    unsafe {
-        change("setgroups", libc::setgroups(count, account.groups.as_ptr()))?;
-        change("setgid", libc::setgid(account.gid))?;
-        change("setuid", libc::setuid(account.uid))?;
-    }
+    change("setgroups", sys::set_groups(&account.groups))?;
+    change("setgid", sys::set_gid(account.gid))?;
+    change("setuid", sys::set_uid(account.uid))?;
     if !is_for_good(account) {
         return Err(Error::new(
             "become",
@@ -221,15 +225,16 @@ pub fn become_user(account: &Account) -> Result<()> {
 
 fn is_for_good(account: &Account) -> bool {
     let mut groups = vec![0; 65_536];
-    // SAFETY: getgroups writes at most as many as the Vec holds; the others take and give integers.
-    let (ids, count, regained) = unsafe {
+    // SAFETY: getgroups writes at most as many as the Vec holds; the others give integers.
+    let (ids, count) = unsafe {
         (
             [libc::getuid(), libc::geteuid()] == [account.uid; 2]
                 && [libc::getgid(), libc::getegid()] == [account.gid; 2],
             libc::getgroups(65_536, groups.as_mut_ptr()),
-            account.uid != 0 && (libc::setuid(0) == 0 || libc::setgid(0) == 0 && account.gid != 0),
         )
     };
+    let regained = account.uid != 0
+        && (sys::set_uid(0).is_ok() || sys::set_gid(0).is_ok() && account.gid != 0);
     groups.truncate(usize::try_from(count).unwrap_or(0));
     let all_known = groups
         .iter()
