@@ -9,6 +9,9 @@ use std::fs;
 use std::time::Duration;
 use tar::EntryType;
 
+/// 65,536 files are made, and removed, before the one too many; on a busy disk that takes a while.
+const PATIENCE: Duration = Duration::from_secs(180);
+
 /// Offers each of these as a new agent; every one must be refused with an error and leave nothing behind.
 pub fn refused(archives: Vec<(&str, Vec<u8>)>) {
     let mut host = Host::new();
@@ -32,7 +35,7 @@ pub fn refused(archives: Vec<(&str, Vec<u8>)>) {
 }
 
 fn assert_refused(host: &Host, name: &str) {
-    host.wait_for(&format!("{name} to be refused"), || {
+    host.wait_within(PATIENCE, &format!("{name} to be refused"), || {
         let agent = host.last_beat().map(|beat| beat.agent(name));
         agent.is_some_and(|agent| !agent.field("error").text().is_empty())
     });
@@ -40,7 +43,7 @@ fn assert_refused(host: &Host, name: &str) {
     let dir = host.agent_dir(name);
     assert!(!dir.join("1.0.0").exists(), "{name} was installed");
     assert!(host.calls(name).is_empty(), "{name} was started");
-    host.wait_for(&format!("nothing of {name} to be left"), || {
+    host.wait_within(PATIENCE, &format!("nothing of {name} to be left"), || {
         let left = names(&dir.join(".updater"));
         !left.iter().any(|file| file.contains(".new"))
     });
