@@ -1,39 +1,48 @@
 //! Arguments, the order of things, exit codes. The C library enters at `start::main`, which calls `run`.
 #![cfg_attr(not(test), no_main)]
 
+// The program: its entry, its words, what it does without.
 #[cfg(all(panic = "abort", not(test)))]
 mod absent;
-mod act;
-mod agent;
 mod arguments;
-mod beat;
+mod start;
+
+// The daemon: what it knows, what follows from it, whom it starts.
 mod children;
-mod config;
-mod control;
 mod daemon;
-mod digest;
-mod disk;
-mod error;
-mod fetch;
-mod fields;
-mod ground;
-mod gzip;
-mod heartbeat;
-mod install;
 mod instance;
-mod job;
-mod json;
-mod log;
-mod model;
-mod named;
-mod observe;
 mod plan;
 mod record;
 mod roster;
 mod schedule;
-mod spawn;
-mod start;
+
+// Its children: one beats, one takes a step of one agent.
+mod act;
+mod agent;
+mod beat;
+mod ground;
+mod install;
+mod job;
+mod observe;
+
+// The nouns, and how they stand in JSON.
+mod config;
+mod fields;
+mod heartbeat;
+mod json;
+mod model;
+mod named;
 mod syntax;
+
+// Tools, which know of no agent.
+mod control;
+mod digest;
+mod disk;
+mod error;
+mod fetch;
+mod gzip;
+mod log;
+mod spawn;
 mod sys;
 mod unpack;
 mod user;
