@@ -198,6 +198,7 @@ impl<'a> Act<'a> {
             Some(Step::Install(release)) => install::install(&self.here, &release).map_err(host),
             Some(Step::Switch { back, to }) => self.switch(back.as_ref(), &to),
             Some(Step::Start(build)) => self.start(&build),
+            Some(Step::Stop(_)) if self.job.leaves => self.leave(),
             Some(Step::Stop(_)) => self.here.halt().map_err(host),
             Some(Step::Prune(keep)) => self.prune(&keep).map_err(host),
             None => Err(Failure {
@@ -213,6 +214,24 @@ impl<'a> Act<'a> {
             stray.halt().map_err(host)?;
         }
         Ok(())
+    }
+
+    /// Stops the agent for its next user to start it. Where there is no daemon left to see to that, it goes on here.
+    fn leave(&self) -> Outcome {
+        let before = self.here.on_disk().current;
+        self.signals.shield_from_term();
+        critical("stopping").map_err(host)?;
+        self.here.halt().map_err(host)?;
+        match before {
+            Some(build) if sys::is_stdout_deserted() => {
+                log::info(format_args!(
+                    "{}: nobody goes on with its move",
+                    self.job.name
+                ));
+                self.here.launch(&build.version).map_err(version)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn start(&self, build: &Build) -> Outcome {

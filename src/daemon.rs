@@ -433,7 +433,13 @@ impl Daemon {
         let role = Role::new(&self.run_user, &task.place, there.as_ref(), by_sudo);
         let by_sudo = role.by_sudo;
         let strays = self.roster.strays(&name, &task.place);
-        let job = ActJob::new(&name, &task, strays, role, self.config.log_level.name());
+        let starts = self
+            .roster
+            .desired(&name)
+            .is_some_and(|d| d.cmd == Cmd::Start);
+        let leaves = role.moving && starts && matches!(task.step, Step::Stop(_));
+        let mut job = ActJob::new(&name, &task, strays, role, self.config.log_level.name());
+        job.leaves = leaves;
         let command = self.program.command("act", self.sudo().filter(|_| by_sudo));
         let patience = patience(&task.step);
         let child = command.and_then(|command| Child::spawn(&command, &job, patience, by_sudo));
@@ -573,8 +579,8 @@ impl Daemon {
         self.failed_posts = 0;
     }
 
-    /// Ends the children, save one that is between two versions of its agent: that one finishes by itself.
-    fn stop(&mut self) {
+    /// Starts, beyond our own end, what was stopped as one user and not yet started as another.
+    fn finish_moves(&mut self) {
         for (name, ()) in std::mem::take(&mut self.between).iter_mut() {
             if self.acts.get(name).is_none()
                 && let Some(task) = self.roster.next_task(name, self.clock.now())
@@ -585,6 +591,11 @@ impl Daemon {
                 act.child.critical = true;
             }
         }
+    }
+
+    /// Ends the children, save one that is between two versions of its agent: that one finishes by itself.
+    fn stop(&mut self) {
+        self.finish_moves();
         let give_up = Instant::now() + STOP_PATIENCE;
         if let Some(beat) = &mut self.beat {
             beat.is_settled = true;
@@ -599,7 +610,11 @@ impl Daemon {
         loop {
             self.tend_beat();
             self.tend_acts();
-            let waits = self.beat.is_some() || self.acts.values().any(|act| !act.child.critical);
+            self.finish_moves();
+            // What is stopped only to be started elsewhere is started there, if there is time for it.
+            let is_awaited =
+                |act: &Act| !act.child.critical || matches!(act.attempt.task.step, Step::Stop(_));
+            let waits = self.beat.is_some() || self.acts.values().any(is_awaited);
             let left = give_up.saturating_duration_since(Instant::now());
             if !waits || left.is_zero() {
                 break;

@@ -104,6 +104,8 @@ pub struct ActJob {
     /// Where else it may run as the same user: it is stopped there before it is started here.
     pub strays: Vec<Place>,
     pub role: Role,
+    /// The stop is the first half of a move: it must not be left at that.
+    pub leaves: bool,
 }
 
 fields!(ActJob {
@@ -119,6 +121,7 @@ fields!(ActJob {
     there,
     strays,
     role,
+    leaves,
 });
 
 /// As whom an act is carried out.
@@ -172,6 +175,7 @@ impl ActJob {
             there: None,
             strays: Vec::new(),
             role,
+            leaves: false,
         }
     }
 

@@ -86,16 +86,7 @@ impl Signals {
     }
 
     pub fn is_deserted(&self) -> bool {
-        if self.shielded.get() || !self.lifeline.get() {
-            return false;
-        }
-        let mut stdout = libc::pollfd {
-            fd: 1,
-            events: 0,
-            revents: 0,
-        };
-        // SAFETY: one live struct, and the call does not wait.
-        unsafe { libc::poll(&raw mut stdout, 1, 0) > 0 }
+        !self.shielded.get() && self.lifeline.get() && is_stdout_deserted()
     }
 
     pub fn fd(&self) -> RawFd {
@@ -234,6 +225,17 @@ pub fn read_text(file: &File, from: u64, limit: u64) -> io::Result<String> {
         }
     }
     Ok(String::from_utf8_lossy(&bytes[..end]).into_owned())
+}
+
+/// Whether the reader of our stdout, the daemon, is gone.
+pub fn is_stdout_deserted() -> bool {
+    let mut stdout = libc::pollfd {
+        fd: 1,
+        events: 0,
+        revents: 0,
+    };
+    // SAFETY: one live struct, and the call does not wait.
+    unsafe { libc::poll(&raw mut stdout, 1, 0) > 0 }
 }
 
 /// Whether a write would not wait, as to a pipe that nobody reads any more.

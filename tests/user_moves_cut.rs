@@ -50,6 +50,29 @@ fn term_in_a_move(after: Duration, kill: bool, by_sudo: bool) {
     assert_eq!(not_of(two.uid(), &host.agent_dir("demo")), []);
 }
 
+/// The agent is down already, and its script takes longer than the updater has to stop.
+#[test]
+fn term_while_the_agent_is_stopped_for_a_move_leaves_it_up() {
+    if !can_make_users() {
+        return;
+    }
+    let (one, two) = (User::new(), User::new());
+    let mut host = Host::new();
+    let stop = "alive && kill \"$pid\"; rm -f app.pid; sleep 3; exit 0";
+    host.offer(&Agent::new("demo", "1.0.0").on_stop(stop));
+    host.desire(&[demo(&host, "1.0.0", &one.name)]);
+    host.start();
+    host.wait_running("demo", "1.0.0");
+    host.offer(&Agent::new("demo", "1.0.1"));
+    host.desire(&[demo(&host, "1.0.1", &two.name)]);
+    host.wait_for("it to be down", || everywhere(&host).is_empty());
+    assert_eq!(host.stop().code(), Some(0));
+    host.wait_for("it to be up again", || everywhere(&host).len() == 1);
+    host.start();
+    let running = wait_running_as(&host, two.uid(), "1.0.1");
+    assert_eq!(everywhere(&host), [running]);
+}
+
 #[test]
 fn term_at_any_moment_of_a_move_never_leaves_the_agent_down() {
     if !can_make_users() {
