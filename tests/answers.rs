@@ -180,6 +180,16 @@ fn a_server_whose_headers_never_end_harms_nothing() {
     });
 }
 
+/// The HTTP client takes two bytes for the end of a line that has one: here more than is left of its limit.
+#[test]
+fn a_server_whose_first_header_fills_the_limit_is_not_given_more() {
+    survives(|mut exchange| {
+        exchange.send(format!("HTTP/1.1 200 OK\r\n{}\n", "x".repeat(8191)).as_bytes());
+        while !exchange.stopped() && exchange.send_slowly(&b"no header\r\n".repeat(1000), 1 << 30) {
+        }
+    });
+}
+
 #[test]
 fn a_server_that_is_no_web_server_harms_nothing() {
     survives(|mut exchange| exchange.send(b"SSH-2.0-OpenSSH_9.2\r\n\0\0\0\xff\xfe\r\n"));
