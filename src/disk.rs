@@ -144,13 +144,9 @@ pub fn remove_tree(path: &Path) -> Result<()> {
     removed.at("remove", path)
 }
 
-/// The names in a directory.
-pub fn names(dir: &Path) -> io::Result<Vec<OsString>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(dir)?.flatten() {
-        names.push(entry.file_name());
-    }
-    Ok(names)
+/// The names in a directory, one by one: how many there are is not ours to say.
+pub fn names(dir: &Path) -> io::Result<impl Iterator<Item = OsString> + use<>> {
+    Ok(fs::read_dir(dir)?.flatten().map(|entry| entry.file_name()))
 }
 
 /// Reads a small file; one beyond the limit is an error, not a surprise in memory.

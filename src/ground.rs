@@ -182,7 +182,7 @@ impl Ground<'_> {
     /// A directory of root's without content was made in a life that ended before it was given.
     fn give_if_empty(&self, stat: &Stat) -> Result<()> {
         let names = disk::names(&self.work_dir.join(self.name));
-        let is_empty = names.is_ok_and(|names| names.is_empty());
+        let is_empty = names.is_ok_and(|mut names| names.next().is_none());
         if is_empty && stat.uid != self.account.uid {
             self.give(self.name)?;
         }

@@ -186,7 +186,7 @@ pub fn on_disk(target: &Target) -> Site {
 /// Whole versions with a receipt of their own, and when they were received, newest first.
 fn builds(name: &AgentName, paths: &Paths) -> Vec<(u64, Build)> {
     let mut builds: Vec<(u64, Build)> = Vec::new();
-    for entry in disk::names(&paths.agent).unwrap_or_default() {
+    for entry in disk::names(&paths.agent).into_iter().flatten() {
         let version = entry.to_str().and_then(Version::parse);
         let build = version.and_then(|version| received(name, &version, &paths.version(&version)));
         if let Some(build) = build {
@@ -212,7 +212,7 @@ pub fn received(name: &AgentName, version: &Version, dir: &Path) -> Option<(u64,
 
 fn look_into_ours(name: &AgentName, paths: &Paths, site: &mut Site) {
     let ours = paths.ours();
-    for entry in disk::names(&ours).unwrap_or_default() {
+    for entry in disk::names(&ours).into_iter().flatten() {
         if is_kept_by_us(&entry) {
             continue;
         }

@@ -303,7 +303,7 @@ pub fn leads_session(pid: u32) -> bool {
 pub fn close_inherited_on_exec() {
     let listed = disk::names(Path::new("/proc/self/fd"));
     let listed = listed.or_else(|_| disk::names(Path::new("/dev/fd")));
-    for name in listed.unwrap_or_default() {
+    for name in listed.into_iter().flatten() {
         if let Some(fd) = name.to_str().and_then(|name| name.parse::<u32>().ok())
             && fd > 2
         {
