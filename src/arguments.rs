@@ -66,7 +66,7 @@ fn about(before: &str, word: &OsStr, after: &str) -> String {
     format!("{before}{}{after}", word.display())
 }
 
-/// `--config=FILE` and `-cFILE` are an option with its value.
+/// `--config=FILE`, `-cFILE` and `-c=FILE` are an option with its value.
 fn split(word: &OsStr) -> (&[u8], Option<&OsStr>) {
     let bytes = word.as_bytes();
     let end = match bytes {
@@ -75,7 +75,10 @@ fn split(word: &OsStr) -> (&[u8], Option<&OsStr>) {
         _ => None,
     };
     match end {
-        Some(2) => (&bytes[..2], Some(OsStr::from_bytes(&bytes[2..]))),
+        Some(2) => {
+            let value = bytes[2..].strip_prefix(b"=").unwrap_or(&bytes[2..]);
+            (&bytes[..2], Some(OsStr::from_bytes(value)))
+        }
         Some(end) => (&bytes[..end], Some(OsStr::from_bytes(&bytes[end + 1..]))),
         None => (bytes, None),
     }
@@ -98,6 +101,7 @@ mod tests {
             &["-c", "x", "check"][..],
             &["check", "-c", "x"],
             &["-cx", "check"],
+            &["-c=x", "check"],
             &["--config", "x", "check"],
             &["--config=x", "check"],
             &["-c", "y", "-c", "x", "check"],
