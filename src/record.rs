@@ -308,7 +308,9 @@ pub fn load(path: &Path, now: u64) -> Ledger {
     };
     let parsed = text.ok().and_then(|text| fields::read::<Ledger>(&text));
     let Some(mut ledger) = parsed else {
-        let aside = PathBuf::from(format!("{}.corrupt", path.display()));
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(".corrupt");
+        let aside = PathBuf::from(aside);
         let set_aside = sys::rename(path, &aside);
         log::warn(format_args!(
             "cannot read {}: not a ledger; {}, all retry counts start afresh",

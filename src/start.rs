@@ -31,14 +31,17 @@ unsafe extern "C" fn main(count: c_int, vector: *const *const c_char) -> c_int {
     c_int::from(crate::run(arguments.collect()))
 }
 
-/// A descriptor below 3 that is closed would be given to the first file opened, and our log written into it.
+/// A descriptor below 3 that is closed would be given to the first file opened, and our log written into it. Where even
+/// that cannot be prevented nothing is begun, and nobody is there to be told.
 fn open_missing() {
     for fd in [STDIN, STDOUT, STDERR] {
         // SAFETY: fcntl on an integer and open of a constant path touch no memory of ours. The lowest free descriptor
         // is the one that is missing.
         unsafe {
-            if libc::fcntl(fd, libc::F_GETFD) == -1 {
-                libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
+            if libc::fcntl(fd, libc::F_GETFD) == -1
+                && libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) == -1
+            {
+                libc::abort();
             }
         }
     }
