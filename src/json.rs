@@ -8,7 +8,7 @@ use miniserde::de::{self, Visitor};
 use miniserde::{Deserialize, make_place};
 
 /// Deeper than anything of ours or of a server's; a tree is dropped by recursion.
-const DEPTH_LIMIT: usize = 32;
+const DEPTH_LIMIT: usize = 128;
 
 #[derive(Clone, PartialEq, Debug, Default)]
 pub enum Value {
