@@ -4,6 +4,8 @@
 use std::ffi::OsStr;
 use std::fmt;
 
+use crate::log;
+
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// One failed action, in the words of an operator. One pointer wide: every `Result` that is handed up carries it.
@@ -52,18 +54,12 @@ impl fmt::Display for Error {
             cause,
         } = &*self.0;
         // The system's own words end in " (os error 2)", which tells an operator nothing more.
-        let cause = match errno_at(cause) {
+        let cause = match log::find_last(cause, " (os error ") {
             Some(end) => &cause[..end],
             None => cause,
         };
         write!(f, "cannot {what} {subject}: {cause}")
     }
-}
-
-fn errno_at(cause: &str) -> Option<usize> {
-    let errno = b" (os error ";
-    let mut windows = cause.as_bytes().windows(errno.len());
-    windows.rposition(|window| window == errno)
 }
 
 /// Names the action and its subject on the way out: `fs::rename(a, b).at("rename", a)?`.

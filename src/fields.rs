@@ -159,17 +159,28 @@ macro_rules! key {
     };
 }
 
-/// An enum without data: its variants' names, the first one for a blank.
+/// An enum without data: its variants' names, the first one for a blank. It defines the enum too, since a second list
+/// in another order would write one word for another.
 macro_rules! words {
-    ($type:ident { $first:ident $(, $other:ident)* $(,)? }) => {
+    (
+        $(#[$of_type:meta])*
+        $visibility:vis enum $type:ident {
+            $($(#[$of_variant:meta])* $variant:ident),+ $(,)?
+        }
+    ) => {
+        $(#[$of_type])*
+        $visibility enum $type {
+            $($(#[$of_variant])* $variant),+
+        }
+
         impl $type {
-            const ALL: &[Self] = &[Self::$first $(, Self::$other)*];
-            const WORDS: &[&str] = &[stringify!($first) $(, stringify!($other))*];
+            const ALL: &[Self] = &[$(Self::$variant),+];
+            const WORDS: &[&str] = &[$(stringify!($variant)),+];
         }
 
         impl $crate::fields::FromJson for $type {
             fn blank() -> Self {
-                Self::$first
+                Self::ALL[0]
             }
 
             fn fill(&mut self, value: &mut $crate::json::Value) -> bool {
@@ -332,14 +343,14 @@ mod tests {
         tags: Vec<String>,
     }
 
-    #[derive(Clone, Copy, PartialEq, Debug)]
-    enum Kind {
-        Good,
-        Bad,
-    }
-
     fields!(Thing { name "theName", count, kind, tags });
-    words!(Kind { Good, Bad });
+    words! {
+        #[derive(Clone, Copy, PartialEq, Debug)]
+        enum Kind {
+            Good,
+            Bad,
+        }
+    }
 
     #[test]
     fn what_is_written_is_read_back() {

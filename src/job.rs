@@ -68,24 +68,17 @@ fields!(Reported {
     error,
 });
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Install,
-    Switch,
-    Start,
-    Stop,
-    Prune,
-    Look,
+words! {
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Kind {
+        Install,
+        Switch,
+        Start,
+        Stop,
+        Prune,
+        Look,
+    }
 }
-
-words!(Kind {
-    Install,
-    Switch,
-    Start,
-    Stop,
-    Prune,
-    Look,
-});
 
 /// One step of one agent.
 #[derive(Debug)]
@@ -273,31 +266,24 @@ fields!(Event {
     retry_after,
 });
 
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub enum What {
-    /// A sign of life, with what is being done.
-    #[default]
-    Phase,
-    /// From here on the child must not be ended: its agent is between two versions.
-    Critical,
-    /// A beat has looked at its agents.
-    Observed,
-    /// A beat has a valid answer.
-    Answered,
-    /// A beat has none.
-    Refused,
-    /// An act has ended.
-    Done,
+words! {
+    #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+    pub enum What {
+        /// A sign of life, with what is being done.
+        #[default]
+        Phase,
+        /// From here on the child must not be ended: its agent is between two versions.
+        Critical,
+        /// A beat has looked at its agents.
+        Observed,
+        /// A beat has a valid answer.
+        Answered,
+        /// A beat has none.
+        Refused,
+        /// An act has ended.
+        Done,
+    }
 }
-
-words!(What {
-    Phase,
-    Critical,
-    Observed,
-    Answered,
-    Refused,
-    Done,
-});
 
 #[derive(Debug, Clone)]
 pub struct SeenAgent {

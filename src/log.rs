@@ -102,10 +102,14 @@ pub fn printable(text: &str) -> String {
         .collect()
 }
 
-/// `str::contains` for a text looked for in a text costs 2.5 KB.
+/// Where the part, which is not empty, is found last. `str::contains` and its kin cost 2.5 KB.
+pub fn find_last(text: &str, part: &str) -> Option<usize> {
+    let mut windows = text.as_bytes().windows(part.len());
+    windows.rposition(|window| window == part.as_bytes())
+}
+
 pub fn holds(text: &str, part: &str) -> bool {
-    let mut windows = text.as_bytes().windows(part.len().max(1));
-    part.is_empty() || windows.any(|window| window == part.as_bytes())
+    part.is_empty() || find_last(text, part).is_some()
 }
 
 /// Printable ASCII of at most `limit` bytes, on one line and trimmed: what may go into a heartbeat.

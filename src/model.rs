@@ -352,26 +352,20 @@ fn is_inner_path(text: &str) -> bool {
             && text.split('/').all(|part| !matches!(part, ".." | "." | ""))
 }
 
-/// What `control status` said.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum State {
-    /// There is no version in force whose script could be asked.
-    Absent,
-    Started,
-    Stopped,
-    /// It answered, but neither word: not started.
-    Other,
-    /// No answer: the script hangs or cannot be run. Nobody knows.
-    Silent,
+words! {
+    /// What `control status` said.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub enum State {
+        /// There is no version in force whose script could be asked.
+        Absent,
+        Started,
+        Stopped,
+        /// It answered, but neither word: not started.
+        Other,
+        /// No answer: the script hangs or cannot be run. Nobody knows.
+        Silent,
+    }
 }
-
-words!(State {
-    Absent,
-    Started,
-    Stopped,
-    Other,
-    Silent,
-});
 
 /// What one place of an agent holds, seen in one look.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -508,16 +502,16 @@ impl fmt::Display for Task {
     }
 }
 
-/// Whose fault a failed step is; that decides when it is tried again.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Fault {
-    /// Network, store, disk or the host: never held against the version.
-    Host,
-    /// The version itself did not start or stay started.
-    Version,
+words! {
+    /// Whose fault a failed step is; that decides when it is tried again.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub enum Fault {
+        /// Network, store, disk or the host: never held against the version.
+        Host,
+        /// The version itself did not start or stay started.
+        Version,
+    }
 }
-
-words!(Fault { Host, Version });
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Failure {

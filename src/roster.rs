@@ -36,6 +36,8 @@ pub struct Roster {
     ledger: Ledger,
     /// The text of the ledger on disk.
     saved: String,
+    /// It may differ from that. To print it is to see, but costs as much as it holds, and the daemon wakes often.
+    is_ledger_touched: bool,
     /// The desired state in memory is not yet the one on disk.
     is_desired_unsaved: bool,
 }
@@ -57,6 +59,7 @@ impl Roster {
             places: Named::default(),
             seen: Named::default(),
             saved: fields::write(&ledger),
+            is_ledger_touched: false,
             ledger,
             is_desired_unsaved: false,
         };
@@ -91,6 +94,7 @@ impl Roster {
     }
 
     fn replace_agents(&mut self, wires: Vec<WireAgent>) {
+        self.is_ledger_touched = true;
         self.agents.clear();
         self.places = Named::default();
         for wire in wires {
@@ -153,6 +157,7 @@ impl Roster {
         let Some(desired) = self.desired(&seen.name).cloned() else {
             return;
         };
+        self.is_ledger_touched = true;
         let memory = self.ledger.agents.entry(&seen.name);
         let name = seen.name;
         let seen = Seen {
@@ -166,6 +171,7 @@ impl Roster {
     /// Folds the end of a task, and what the agent looked like right after it.
     pub fn finish(&mut self, done: Attempt, now: u64, interval: Duration) {
         let is_wanted = self.entry(&done.name) == done.entry;
+        self.is_ledger_touched = true;
         let memory = self.ledger.agents.entry(&done.name);
         let task = &done.task;
         let here = done.seen.as_ref().map(|seen| &seen.here);
@@ -237,6 +243,7 @@ impl Roster {
 
     /// Remembers, before it is begun, that a task moves the agent; a crash on the way must not leave two running.
     pub fn begin(&mut self, name: &AgentName, task: &Task) {
+        self.is_ledger_touched = true;
         let Some(memory) = self.ledger.agents.get_mut(name) else {
             return;
         };
@@ -337,10 +344,13 @@ impl Roster {
             disk::write_atomic(&self.desired_file, text.as_bytes())?;
             self.is_desired_unsaved = false;
         }
-        let text = fields::write(&self.ledger);
-        if self.saved != text {
-            disk::write_atomic(&self.ledger_file, text.as_bytes())?;
-            self.saved = text;
+        if self.is_ledger_touched {
+            let text = fields::write(&self.ledger);
+            if self.saved != text {
+                disk::write_atomic(&self.ledger_file, text.as_bytes())?;
+                self.saved = text;
+            }
+            self.is_ledger_touched = false;
         }
         Ok(())
     }

@@ -229,24 +229,23 @@ pub fn read_text(file: &File, from: u64, limit: u64) -> io::Result<String> {
 
 /// Whether the reader of our stdout, the daemon, is gone.
 pub fn is_stdout_deserted() -> bool {
-    let mut stdout = libc::pollfd {
-        fd: 1,
-        events: 0,
-        revents: 0,
-    };
-    // SAFETY: one live struct, and the call does not wait.
-    unsafe { libc::poll(&raw mut stdout, 1, 0) > 0 }
+    poll_now(libc::STDOUT_FILENO, 0) > 0
 }
 
 /// Whether a write would not wait, as to a pipe that nobody reads any more.
 pub fn is_writable(fd: RawFd) -> bool {
+    poll_now(fd, libc::POLLOUT) != 0
+}
+
+/// What poll(2) says of one descriptor at this moment.
+fn poll_now(fd: RawFd, events: i16) -> i32 {
     let mut polled = libc::pollfd {
         fd,
-        events: libc::POLLOUT,
+        events,
         revents: 0,
     };
     // SAFETY: one live struct, and the call does not wait.
-    unsafe { libc::poll(&raw mut polled, 1, 0) != 0 }
+    unsafe { libc::poll(&raw mut polled, 1, 0) }
 }
 
 pub fn set_nonblocking(fd: RawFd) -> io::Result<()> {
