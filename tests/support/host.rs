@@ -6,6 +6,7 @@ use super::json::quote;
 use super::meta::Meta;
 use super::platform;
 use super::procs;
+use super::trace::{Traced, Watch};
 use super::watch::is_agent;
 use super::wire::Desired;
 use std::collections::BTreeMap;
@@ -157,19 +158,26 @@ impl Host {
 
     pub fn start_as_is(&mut self, command: &mut Command) {
         assert!(self.daemon.is_none(), "the daemon runs already");
+        self.log_into_file(command);
+        self.daemon = Some(command.spawn().expect("the binary runs"));
+    }
+
+    /// What it prints goes to the sandbox's log.
+    pub fn log_into_file(&self, command: &mut Command) {
         let log = fs::File::options()
             .create(true)
             .append(true)
             .open(self.log_file())
             .expect("a log");
         let out = log.try_clone().expect("a descriptor");
-        self.daemon = Some(
-            command
-                .stdout(out)
-                .stderr(log)
-                .spawn()
-                .expect("the binary runs"),
-        );
+        command.stdout(out).stderr(log);
+    }
+
+    /// The daemon as the child of a tracer, which this host knows nothing of.
+    pub fn start_traced<W: Watch + Send + 'static>(&self, own_clock: bool, watch: W) -> Traced<W> {
+        let mut command = self.command();
+        self.log_into_file(&mut command);
+        Traced::start(command, own_clock, watch)
     }
 
     /// False once a daemon that was started has ended without being told to.

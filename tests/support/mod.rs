@@ -8,13 +8,20 @@
 
 pub mod agent;
 pub mod archive;
+pub mod calls;
 pub mod canary;
 pub mod fault;
 pub mod host;
 pub mod json;
 pub mod meta;
 pub mod platform;
+pub mod points;
+pub mod power;
+pub mod prepared;
 pub mod procs;
+pub mod scenarios;
+pub mod trace;
+pub mod tracee;
 pub mod users;
 pub mod watch;
 pub mod wire;

@@ -1,0 +1,337 @@
+//! What a disk may hold after its power was cut: a model of a file system that promises no more than POSIX does. The
+//! bytes of a file last once it was synced, a name once its directory was; until then the disk may have kept any of the
+//! changes and not the others, in whichever order.
+
+use super::calls::Change;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+type Number = usize;
+type Names = BTreeMap<OsString, Number>;
+
+#[derive(Clone)]
+enum Node {
+    File {
+        bytes: Vec<u8>,
+        is_synced: bool,
+    },
+    /// Its names as programs see them now.
+    Dir(Names),
+}
+
+/// One name that comes to stand for a file, or no longer does.
+#[derive(Clone)]
+struct Edit {
+    dir: Number,
+    name: OsString,
+    /// The file that the name is for, or is taken from.
+    node: Number,
+    is_set: bool,
+}
+
+/// What happens at once or not at all, and lasts when all of its directories were synced.
+#[derive(Clone)]
+struct Pending {
+    edits: Vec<Edit>,
+    unsynced: BTreeSet<Number>,
+}
+
+/// The disk with all that was done to it, and what of it would last.
+#[derive(Clone)]
+pub struct Disk {
+    root: PathBuf,
+    nodes: Vec<Node>,
+    /// Of each directory the names that last.
+    lasting: BTreeMap<Number, Names>,
+    pending: Vec<Pending>,
+}
+
+/// What the disk holds after the power is back.
+pub struct Found<'a> {
+    disk: &'a Disk,
+    names: BTreeMap<Number, Names>,
+}
+
+impl Disk {
+    /// A disk on which all that is below `root` has been for long.
+    pub fn of(root: &Path) -> Self {
+        let mut disk = Self {
+            root: root.to_path_buf(),
+            nodes: Vec::new(),
+            lasting: BTreeMap::new(),
+            pending: Vec::new(),
+        };
+        disk.take_in(root);
+        disk
+    }
+
+    fn take_in(&mut self, path: &Path) -> Number {
+        let meta = fs::symlink_metadata(path).expect("it is there");
+        if !meta.is_dir() {
+            let bytes = fs::read(path).unwrap_or_default();
+            return self.add(Node::File {
+                bytes,
+                is_synced: true,
+            });
+        }
+        let number = self.add(Node::Dir(Names::new()));
+        let mut names = Names::new();
+        for entry in fs::read_dir(path).expect("a directory").flatten() {
+            names.insert(entry.file_name(), self.take_in(&entry.path()));
+        }
+        self.nodes[number] = Node::Dir(names.clone());
+        self.lasting.insert(number, names);
+        number
+    }
+
+    fn add(&mut self, node: Node) -> Number {
+        if matches!(node, Node::Dir(_)) {
+            self.lasting.insert(self.nodes.len(), Names::new());
+        }
+        self.nodes.push(node);
+        self.nodes.len() - 1
+    }
+
+    fn dir(&mut self, number: Number) -> &mut Names {
+        match &mut self.nodes[number] {
+            Node::Dir(names) => names,
+            Node::File { .. } => panic!("a file is no directory"),
+        }
+    }
+
+    /// The number of what is at this path for programs.
+    fn now(&self, path: &Path) -> Option<Number> {
+        let mut number = 0;
+        for part in parts(&self.root, path) {
+            match &self.nodes[number] {
+                Node::Dir(names) => number = *names.get(&part)?,
+                Node::File { .. } => return None,
+            }
+        }
+        Some(number)
+    }
+
+    fn parent(&mut self, path: &Path) -> (Number, OsString) {
+        let above = path.parent().expect("below the root");
+        let dir = self
+            .now(above)
+            .unwrap_or_else(|| panic!("no {}", above.display()));
+        (dir, path.file_name().expect("a name").to_owned())
+    }
+
+    /// Makes names stand for files or cease to, all at once.
+    fn edit(&mut self, edits: Vec<Edit>) {
+        if edits.is_empty() {
+            // What a script made is not known here, nor is that it goes.
+            return;
+        }
+        let mut unsynced = BTreeSet::new();
+        for Edit {
+            dir,
+            name,
+            node,
+            is_set,
+        } in &edits
+        {
+            unsynced.insert(*dir);
+            if *is_set {
+                self.dir(*dir).insert(name.clone(), *node);
+            } else {
+                self.dir(*dir).remove(name);
+            }
+        }
+        self.pending.push(Pending { edits, unsynced });
+    }
+
+    fn set(&mut self, path: &Path, node: Number) -> Edit {
+        let (dir, name) = self.parent(path);
+        Edit {
+            dir,
+            name,
+            node,
+            is_set: true,
+        }
+    }
+
+    fn unset(&mut self, path: &Path) -> Option<Edit> {
+        let node = self.now(path)?;
+        let (dir, name) = self.parent(path);
+        Some(Edit {
+            dir,
+            name,
+            node,
+            is_set: false,
+        })
+    }
+
+    /// Does to the disk what a program did.
+    pub fn apply(&mut self, change: &Change) {
+        match change {
+            Change::Create(path, empties) => match self.now(path) {
+                Some(number) if *empties => self.touch(number, |bytes| bytes.clear()),
+                Some(_) => {}
+                None => self.make(
+                    path,
+                    Node::File {
+                        bytes: Vec::new(),
+                        is_synced: false,
+                    },
+                ),
+            },
+            Change::Symlink(path) => self.make(
+                path,
+                Node::File {
+                    bytes: Vec::new(),
+                    is_synced: true,
+                },
+            ),
+            Change::MakeDir(path) => self.make(path, Node::Dir(Names::new())),
+            Change::Write(path, more) => self.touch_at(path, |bytes| bytes.extend_from_slice(more)),
+            Change::Truncate(path) => self.touch_at(path, Vec::clear),
+            Change::Chmod(path) => self.touch_at(path, |_| {}),
+            Change::Sync(path) => self.sync(path),
+            Change::Unlink(path) | Change::RemoveDir(path) => {
+                let edits = Vec::from_iter(self.unset(path));
+                self.edit(edits);
+            }
+            Change::Link(from, to) => {
+                if let Some(node) = self.now(from) {
+                    let edits = vec![self.set(to, node)];
+                    self.edit(edits);
+                }
+            }
+            Change::Rename(from, to) => {
+                if let Some(old) = self.unset(from) {
+                    let edits = vec![self.set(to, old.node), old];
+                    self.edit(edits);
+                }
+            }
+            Change::Exchange(one, other) => {
+                if let (Some(first), Some(second)) = (self.now(one), self.now(other)) {
+                    let edits = vec![self.set(one, second), self.set(other, first)];
+                    self.edit(edits);
+                }
+            }
+            Change::Tell | Change::Spawn(..) | Change::Signal(_) => {}
+        }
+    }
+
+    fn make(&mut self, path: &Path, node: Node) {
+        let node = self.add(node);
+        let edits = vec![self.set(path, node)];
+        self.edit(edits);
+    }
+
+    fn touch_at(&mut self, path: &Path, how: impl FnOnce(&mut Vec<u8>)) {
+        if let Some(number) = self.now(path) {
+            self.touch(number, how);
+        }
+    }
+
+    fn touch(&mut self, number: Number, how: impl FnOnce(&mut Vec<u8>)) {
+        if let Node::File { bytes, is_synced } = &mut self.nodes[number] {
+            how(bytes);
+            *is_synced = false;
+        }
+    }
+
+    fn sync(&mut self, path: &Path) {
+        let Some(number) = self.now(path) else { return };
+        if let Node::File { is_synced, .. } = &mut self.nodes[number] {
+            *is_synced = true;
+            return;
+        }
+        for change in &mut self.pending {
+            change.unsynced.remove(&number);
+        }
+        let pending = std::mem::take(&mut self.pending);
+        let (lasts, waits) = pending
+            .into_iter()
+            .partition(|change| change.unsynced.is_empty());
+        self.pending = waits;
+        let lasts: Vec<Pending> = lasts;
+        for change in &lasts {
+            carry_out(&mut self.lasting, change);
+        }
+    }
+
+    /// Every disk that could be found if the power were cut now: nothing of what was not synced, all of it, its
+    /// beginning up to each change, each change alone, and all but one.
+    pub fn after_a_cut(&self) -> Vec<Found<'_>> {
+        let count = self.pending.len();
+        let mut kept: BTreeSet<Vec<bool>> = BTreeSet::new();
+        for at in 0..=count {
+            kept.insert((0..count).map(|index| index < at).collect());
+            kept.insert((0..count).map(|index| index == at).collect());
+            kept.insert((0..count).map(|index| index != at).collect());
+        }
+        kept.into_iter().map(|kept| self.found(&kept)).collect()
+    }
+
+    fn found(&self, kept: &[bool]) -> Found<'_> {
+        let mut names = self.lasting.clone();
+        for (change, _) in self.pending.iter().zip(kept).filter(|(_, kept)| **kept) {
+            carry_out(&mut names, change);
+        }
+        Found { disk: self, names }
+    }
+}
+
+fn carry_out(names: &mut BTreeMap<Number, Names>, change: &Pending) {
+    for edit in &change.edits {
+        let dir = names.entry(edit.dir).or_default();
+        if edit.is_set {
+            dir.insert(edit.name.clone(), edit.node);
+        } else if dir.get(&edit.name) == Some(&edit.node) {
+            dir.remove(&edit.name);
+        }
+    }
+}
+
+fn parts(root: &Path, path: &Path) -> Vec<OsString> {
+    let inner = path.strip_prefix(root).expect("below the root");
+    let normal = inner.components().filter_map(|part| match part {
+        Component::Normal(name) => Some(name.to_owned()),
+        _ => None,
+    });
+    normal.collect()
+}
+
+impl Found<'_> {
+    fn at(&self, path: &Path) -> Option<Number> {
+        let mut number = 0;
+        for part in parts(&self.disk.root, path) {
+            number = *self.names.get(&number)?.get(&part)?;
+        }
+        Some(number)
+    }
+
+    pub fn names(&self, dir: &Path) -> Vec<String> {
+        let number = self.at(dir);
+        let names = number.and_then(|number| self.names.get(&number));
+        let names = names.into_iter().flat_map(BTreeMap::keys);
+        names
+            .map(|name| name.to_string_lossy().into_owned())
+            .collect()
+    }
+
+    pub fn exists(&self, path: &Path) -> bool {
+        self.at(path).is_some()
+    }
+
+    /// The bytes of a file; none if it is not there, or if they are not sure to be its own.
+    pub fn read(&self, path: &Path) -> Option<&[u8]> {
+        match &self.disk.nodes[self.at(path)?] {
+            Node::File { bytes, is_synced } => is_synced.then_some(bytes),
+            Node::Dir(_) => None,
+        }
+    }
+
+    /// Whether the path leads to the same file as before the cut, with the same bytes.
+    pub fn is_as_now(&self, path: &Path) -> bool {
+        let now = self.disk.now(path);
+        now == self.at(path) && (now.is_none() || self.read(path).is_some())
+    }
+}

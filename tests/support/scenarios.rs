@@ -1,0 +1,263 @@
+//! What the updater does to one agent, each thing ready to begin on a host of its own: how it is prepared, and how to
+//! see that it is done, whole and tidy.
+
+use super::agent::Agent;
+use super::host::Host;
+use super::json::Json as _;
+use super::md5_hex;
+use super::points::{Recorder, Step};
+use super::prepared::{TELLS_A_SECOND, run, unpack};
+use super::watch::names;
+use super::wire::Seen;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// From a start to what was desired: two rounds, each with the five seconds of a watched start, on a machine that has
+/// other things to do.
+pub const TWO_ROUNDS: Duration = Duration::from_secs(40);
+
+/// Something that the updater does, and how to see that it is done.
+pub struct Scenario {
+    pub name: &'static str,
+    pub prepare: fn(&mut Host),
+    pub is_done: fn(&Host) -> bool,
+    /// Where the agent is afterwards, below the sandbox.
+    pub home: &'static str,
+    /// What is in sight there, beside `.updater` and `.version`.
+    pub versions: &'static [&'static str],
+}
+
+pub fn agent(version: &str) -> Agent {
+    Agent::new("demo", version)
+        .on_start(TELLS_A_SECOND)
+        .file("lib/data", vec![7; 100_000])
+}
+
+/// 1.0.0 as others built it: the same version with other bytes.
+pub fn rebuilt() -> Agent {
+    agent("1.0.0").file("lib/more", "a new build\n")
+}
+
+pub fn bad() -> Agent {
+    Agent::new("demo", "1.0.1").on_start("exit 1")
+}
+
+fn reports(host: &Host, version: &str, status: &str) -> bool {
+    host.last_beat().is_some_and(|beat| {
+        let agent = beat.agent("demo");
+        agent.field("version").text() == version
+            && agent.field("status").text() == status
+            && agent.field("phase").text().is_empty()
+    })
+}
+
+fn moved_to(host: &Host) -> PathBuf {
+    host.dir.join("new")
+}
+
+/// 1.0.0 runs, and the updater knows it.
+fn is_running(host: &Host) {
+    run(host, &host.work, &agent("1.0.0"));
+    let list = format!("[{}]", host.want("demo", "1.0.0").json());
+    fs::write(host.own.join("desired_agent.json"), list).expect("the kept list");
+}
+
+pub const SCENARIOS: [Scenario; 8] = [
+    Scenario {
+        name: "install",
+        prepare: |host| {
+            host.publish(&agent("1.0.0"));
+            host.desire(&[host.want("demo", "1.0.0")]);
+        },
+        is_done: |host| reports(host, "1.0.0", "started"),
+        home: "work/demo",
+        versions: &["1.0.0"],
+    },
+    Scenario {
+        name: "upgrade",
+        prepare: |host| {
+            is_running(host);
+            host.publish(&agent("1.0.1"));
+            host.desire(&[host.want("demo", "1.0.1")]);
+        },
+        is_done: |host| reports(host, "1.0.1", "started"),
+        home: "work/demo",
+        versions: &["1.0.0", "1.0.1"],
+    },
+    Scenario {
+        name: "rebuild of a version",
+        prepare: |host| {
+            is_running(host);
+            let tarball = rebuilt().tarball(&host.dir);
+            let md5 = md5_hex(&tarball);
+            host.meta.publish("demo", "1.0.0", tarball);
+            host.desire(&[host.want("demo", "1.0.0").md5(md5)]);
+        },
+        is_done: |host| {
+            let dir = host.agent_dir("demo").join("1.0.0");
+            reports(host, "1.0.0", "started") && dir.join("lib/more").exists()
+        },
+        home: "work/demo",
+        versions: &["1.0.0"],
+    },
+    Scenario {
+        name: "rollback",
+        prepare: |host| {
+            is_running(host);
+            host.publish(&bad());
+            host.desire(&[host.want("demo", "1.0.1")]);
+        },
+        is_done: |host| {
+            let error = |beat: Seen| {
+                beat.agent("demo")
+                    .field("error")
+                    .text()
+                    .contains("did not start")
+            };
+            reports(host, "1.0.0", "started") && host.last_beat().is_some_and(error)
+        },
+        home: "work/demo",
+        versions: &["1.0.0", "1.0.1"],
+    },
+    Scenario {
+        name: "stop",
+        prepare: |host| {
+            is_running(host);
+            host.desire(&[host.want("demo", "1.0.0").cmd("stop")]);
+        },
+        is_done: |host| reports(host, "1.0.0", "stoped"),
+        home: "work/demo",
+        versions: &["1.0.0"],
+    },
+    Scenario {
+        name: "relocation",
+        prepare: |host| {
+            is_running(host);
+            host.publish(&agent("1.0.0"));
+            host.desire(&[host.want("demo", "1.0.0").work_dir(&moved_to(host))]);
+        },
+        is_done: |host| {
+            let version_file = moved_to(host).join("demo/.version");
+            let is_there = fs::read_to_string(version_file).is_ok_and(|text| text == "1.0.0");
+            let place = |beat: Seen| {
+                beat.agent("demo").field("workDir").text() == moved_to(host).display().to_string()
+            };
+            is_there && reports(host, "1.0.0", "started") && host.last_beat().is_some_and(place)
+        },
+        home: "new/demo",
+        versions: &["1.0.0"],
+    },
+    Scenario {
+        name: "prune",
+        prepare: |host| {
+            for version in ["0.9.8", "0.9.9"] {
+                unpack(host, &host.work, &agent(version));
+            }
+            is_running(host);
+            host.publish(&agent("1.0.0"));
+            host.desire(&[host.want("demo", "1.0.0")]);
+        },
+        is_done: |host| {
+            names(&host.agent_dir("demo")).len() == 4 && reports(host, "1.0.0", "started")
+        },
+        home: "work/demo",
+        versions: &["0.9.8|0.9.9", "1.0.0"],
+    },
+    Scenario {
+        name: "restart of a dead agent",
+        prepare: |host| {
+            is_running(host);
+            host.wait_for("the agent to run", || host.running("demo").len() == 1);
+            host.kill_agent("demo");
+            host.desire(&[host.want("demo", "1.0.0")]);
+        },
+        is_done: |host| reports(host, "1.0.0", "started"),
+        home: "work/demo",
+        versions: &["1.0.0"],
+    },
+];
+
+/// Waits until it is done and tidy, and nothing more happens.
+pub fn settle(host: &Host, scenario: &Scenario) -> Result<(), String> {
+    let begun = Instant::now();
+    while !((scenario.is_done)(host) && litter(host, scenario).is_empty()) {
+        if begun.elapsed() > TWO_ROUNDS {
+            return Err(format!(
+                "not done after two rounds; reported {:?}, .version {:?}, in the way {:?}",
+                host.reported("demo"),
+                fs::read_to_string(host.dir.join(scenario.home).join(".version")),
+                litter(host, scenario),
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+/// What should not be in sight, and what should and is not.
+fn litter(host: &Host, scenario: &Scenario) -> Vec<String> {
+    let home = host.dir.join(scenario.home);
+    let mut odd = names(&home);
+    let is_expected = |name: &String| {
+        let is_version = |versions: &&str| versions.split('|').any(|version| version == name);
+        scenario.versions.iter().any(|version| is_version(version))
+    };
+    let found = odd.iter().filter(|name| is_expected(name)).count();
+    odd.retain(|name| !is_expected(name) && ![".updater", ".version"].contains(&name.as_str()));
+    if found != scenario.versions.len() {
+        odd.push(format!("{found} versions"));
+    }
+    for (dir, kept) in [
+        (
+            home.join(".updater"),
+            &["lock", "control.out", "control.pid"][..],
+        ),
+        (host.own.join("var"), &["lock", "app.pid", "ledger.json"]),
+        (host.own.clone(), &["cfg.json", "desired_agent.json", "var"]),
+    ] {
+        odd.extend(
+            names(&dir)
+                .into_iter()
+                .filter(|name| !kept.contains(&name.as_str())),
+        );
+    }
+    odd
+}
+
+/// Every build that is ever seen.
+pub fn all_agents() -> Vec<Agent> {
+    let agents = ["0.9.8", "0.9.9", "1.0.0", "1.0.1"].map(agent);
+    agents.into_iter().chain([rebuilt(), bad()]).collect()
+}
+
+/// What must hold at every moment: a version in force is there and whole, and so is every one in sight.
+pub fn check_whole(host: &Host, home: &Path) -> Result<(), String> {
+    let all = all_agents();
+    let is_whole = |version: &str| {
+        let dir = home.join(version);
+        let mut versions = all.iter().filter(|agent| agent.version == version);
+        versions.any(|agent| agent.is_whole_in(&dir, &host.dir))
+    };
+    for name in names(home) {
+        if !name.starts_with('.') && !is_whole(&name) {
+            return Err(format!("{name} is in sight and not whole"));
+        }
+    }
+    match fs::read_to_string(home.join(".version")) {
+        Ok(version) if !is_whole(&version) => Err(format!(".version says {version:?}")),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// The steps of a whole run without a death.
+pub fn record(scenario: &Scenario) -> Vec<Step> {
+    let mut host = Host::new();
+    (scenario.prepare)(&mut host);
+    let traced = host.start_traced(false, Recorder::new(host.dir.clone()));
+    let settled = settle(&host, scenario);
+    host.wait_beats(2);
+    let recorder = traced.end();
+    settled.unwrap_or_else(|why| panic!("{}: {why}\n{}", scenario.name, host.log()));
+    recorder.steps
+}
