@@ -272,6 +272,9 @@ impl<'a> Act<'a> {
     fn switch(&self, back: Option<&Spot>, to: &Build) -> Outcome {
         self.signals.shield_from_term();
         critical("switching").map_err(host)?;
+        // Of an install that was cut short at its very end. Should this version fail, it would lie there until the next
+        // try; what resists is litter and no reason to wait.
+        let _ = disk::remove_tree(&self.here.paths().staging(&to.version, ".part"));
         self.halt_strays()?;
         let before = self.here.on_disk();
         if let Some(there) = &self.there {
@@ -363,7 +366,10 @@ impl<'a> Act<'a> {
             observe::received(&self.job.name, &build.version, dir)
                 .is_some_and(|(_, held)| held.satisfies(build))
         };
-        let staged = Staged::write(&paths.version_file(), build.version.as_str().as_bytes())?;
+        // Aside means out of sight: what a crash leaves of it there is litter that the next prune finds.
+        let aside = paths.ours().join("version.tmp");
+        let word = build.version.as_str().as_bytes();
+        let staged = Staged::write(aside, &paths.version_file(), word)?;
         if stops_other {
             self.here.halt()?;
         }

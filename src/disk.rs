@@ -15,21 +15,19 @@ use crate::sys;
 
 /// Replaces the file in one step: after a crash at any moment it holds the old bytes or the new, whole.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    Staged::write(path, bytes)?.publish()
+    Staged::write(with_suffix(path, ".tmp"), path, bytes)?.publish()
 }
 
-/// The new bytes of a file, safe on disk beside it and not yet in view. Dropped, they are gone.
+/// The new bytes of a file, safe on disk aside on the same filesystem and not yet in view. Dropped, they are gone.
 pub struct Staged {
     aside: PathBuf,
     path: PathBuf,
 }
 
 impl Staged {
-    pub fn write(path: &Path, bytes: &[u8]) -> Result<Self> {
-        let staged = Self {
-            aside: with_suffix(path, ".tmp"),
-            path: path.to_owned(),
-        };
+    pub fn write(aside: PathBuf, path: &Path, bytes: &[u8]) -> Result<Self> {
+        let path = path.to_owned();
+        let staged = Self { aside, path };
         write_synced(&staged.aside, bytes)?;
         Ok(staged)
     }
