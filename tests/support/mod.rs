@@ -22,6 +22,7 @@ pub mod procs;
 pub mod scenarios;
 pub mod trace;
 pub mod tracee;
+pub mod trial;
 pub mod users;
 pub mod watch;
 pub mod wire;

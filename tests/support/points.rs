@@ -22,6 +22,12 @@ impl Step {
         let role = self.key.split(' ').next().unwrap_or_default();
         role.ends_with('\'')
     }
+
+    /// For which time this was.
+    pub fn count(&self) -> usize {
+        let (_, count) = self.key.rsplit_once('#').expect("a key has it");
+        count.parse().expect("a number")
+    }
 }
 
 pub struct Naming {
@@ -132,6 +138,60 @@ impl Watch for Killer {
             self.inside = None;
             return self.strike();
         }
+        Verdict::Go
+    }
+}
+
+/// Lets calls fail from one step on: that one alone, or all of a kind until it is healed.
+pub struct Breaker {
+    naming: Naming,
+    key: String,
+    errno: i32,
+    is_single: bool,
+    prevents: Box<dyn Fn(&Change) -> bool + Send>,
+    /// It has begun.
+    pub hit: Arc<AtomicBool>,
+    /// It is over.
+    pub healed: Arc<AtomicBool>,
+}
+
+impl Breaker {
+    pub fn new(
+        sandbox: PathBuf,
+        key: &str,
+        errno: i32,
+        is_single: bool,
+        prevents: impl Fn(&Change) -> bool + Send + 'static,
+    ) -> Self {
+        Self {
+            naming: Naming::new(sandbox),
+            key: key.to_owned(),
+            errno,
+            is_single,
+            prevents: Box::new(prevents),
+            hit: Arc::default(),
+            healed: Arc::default(),
+        }
+    }
+}
+
+impl Watch for Breaker {
+    fn enter(&mut self, call: &Call) -> Verdict {
+        let Some(step) = self.naming.name(call) else {
+            return Verdict::Go;
+        };
+        let is_it = step.key == self.key;
+        if is_it {
+            self.hit.store(true, Ordering::Relaxed);
+        }
+        let is_on = self.hit.load(Ordering::Relaxed) && !self.healed.load(Ordering::Relaxed);
+        if is_it || is_on && !self.is_single && (self.prevents)(&step.change) {
+            return Verdict::Fail(self.errno);
+        }
+        Verdict::Go
+    }
+
+    fn leave(&mut self, _call: &Call, _result: i64) -> Verdict {
         Verdict::Go
     }
 }

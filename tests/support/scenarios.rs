@@ -7,7 +7,7 @@ use super::json::Json as _;
 use super::md5_hex;
 use super::points::{Recorder, Step};
 use super::prepared::{TELLS_A_SECOND, run, unpack};
-use super::watch::names;
+use super::watch::{names, running_below};
 use super::wire::Seen;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -209,9 +209,16 @@ fn litter(host: &Host, scenario: &Scenario) -> Vec<String> {
         odd.push(format!("{found} versions"));
     }
     for (dir, kept) in [
+        // Notes, and a word written aside: a few bytes until the next switch.
         (
             home.join(".updater"),
-            &["lock", "control.out", "control.pid"][..],
+            &[
+                "lock",
+                "control.out",
+                "control.pid",
+                "version.tmp",
+                "version.back",
+            ][..],
         ),
         (host.own.join("var"), &["lock", "app.pid", "ledger.json"]),
         (host.own.clone(), &["cfg.json", "desired_agent.json", "var"]),
@@ -247,6 +254,21 @@ pub fn check_whole(host: &Host, home: &Path) -> Result<(), String> {
     match fs::read_to_string(home.join(".version")) {
         Ok(version) if !is_whole(&version) => Err(format!(".version says {version:?}")),
         Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// What must hold when the updater has been stopped after its work: one runs, and never did two.
+pub fn check_end(host: &Host, scenario: &Scenario) -> Result<(), String> {
+    for home in ["work/demo", "new/demo"] {
+        check_whole(host, &host.dir.join(home))?;
+    }
+    let runs = running_below(&host.dir).len();
+    if runs != usize::from(scenario.name != "stop") {
+        return Err(format!("{runs} run at the end"));
+    }
+    match fs::read_to_string(host.dir.join("twice")) {
+        Ok(text) => Err(format!("two ran at once: {text}")),
+        Err(_) => Ok(()),
     }
 }
 

@@ -1,0 +1,168 @@
+//! A disk that refuses: every step that changes something meets a full disk, an error of the disk, or a file system
+//! that became read-only. The old agent runs on, and once the disk is well again so is everything, by itself.
+
+use crate::support::calls::Change;
+use crate::support::host::Host;
+use crate::support::platform;
+use crate::support::points::{Breaker, Step};
+use crate::support::scenarios::{
+    SCENARIOS, Scenario, TWO_ROUNDS, check_end, check_whole, record, settle,
+};
+use crate::support::trace;
+use crate::support::trial::{self, Outcome, comes};
+use crate::support::watch::{names, running_below};
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// How the disk refuses from some step on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fault {
+    /// Nothing more fits, until there is room again.
+    Full,
+    /// Nothing can be changed, until it can.
+    ReadOnly,
+    /// This one call fails, and no other.
+    Error,
+}
+
+impl Fault {
+    fn errno(self) -> i32 {
+        match self {
+            Self::Full => libc::ENOSPC,
+            Self::ReadOnly => libc::EROFS,
+            Self::Error => libc::EIO,
+        }
+    }
+
+    /// Which changes it prevents.
+    fn prevents(self, change: &Change) -> bool {
+        match change {
+            Change::Create(..)
+            | Change::Write(..)
+            | Change::MakeDir(_)
+            | Change::Link(..)
+            | Change::Symlink(_) => true,
+            // To a name that is there already no disk needs room; a new name may need it.
+            Change::Rename(_, to) => self != Self::Full || !to.exists(),
+            Change::Exchange(..)
+            | Change::Truncate(_)
+            | Change::Chmod(_)
+            | Change::Unlink(_)
+            | Change::RemoveDir(_) => self != Self::Full,
+            Change::Sync(_) => self == Self::Error,
+            Change::Tell | Change::Spawn(..) | Change::Signal(_) => false,
+        }
+    }
+}
+
+fn break_at(scenario: &Scenario, key: &str, fault: Fault) -> Outcome {
+    let mut host = Host::new();
+    (scenario.prepare)(&mut host);
+    let before = running_below(&host.dir);
+    let breaker = Breaker::new(
+        host.dir.clone(),
+        key,
+        fault.errno(),
+        fault == Fault::Error,
+        move |change| fault.prevents(change),
+    );
+    let (hit, healed) = (breaker.hit.clone(), breaker.healed.clone());
+    let traced = host.start_traced(false, breaker);
+    if !comes(TWO_ROUNDS, || hit.load(Ordering::Relaxed)) {
+        traced.end();
+        return Ok(None);
+    }
+    let mut result = Ok(());
+    if fault != Fault::Error {
+        // Long enough for whatever is under way to fail, and to be tried again.
+        let beats = host.meta.beats().len();
+        comes(Duration::from_secs(4), || {
+            traced.has_ended() || host.meta.beats().len() >= beats + 3
+        });
+        result = check_in_fault(&host, scenario, before.len(), fault);
+        healed.store(true, Ordering::Relaxed);
+    }
+    let begun = Instant::now();
+    // It may refuse to start where it cannot write; then its supervisor starts it again.
+    let beats = host.meta.beats().len();
+    comes(TWO_ROUNDS, || {
+        traced.has_ended() || host.meta.beats().len() > beats
+    });
+    let has_ended = traced.has_ended();
+    if has_ended {
+        host.start();
+    }
+    let result = result.and_then(|()| settle(&host, scenario));
+    if has_ended {
+        host.stop();
+    }
+    traced.end();
+    let result = result.and_then(|()| check_end(&host, scenario));
+    if result.is_err() {
+        eprintln!("--- {}\n{}---", scenario.name, host.log());
+    }
+    result.map(|()| Some(begun.elapsed()))
+}
+
+/// While nothing can be written: what ran runs, and what fills the disk is gone.
+fn check_in_fault(
+    host: &Host,
+    scenario: &Scenario,
+    before: usize,
+    fault: Fault,
+) -> Result<(), String> {
+    for home in ["work/demo", "new/demo"] {
+        check_whole(host, &host.dir.join(home))?;
+    }
+    // Where .version names a version that is no good, and cannot be written, there is nothing that could be started.
+    let is_stuck = fault == Fault::ReadOnly && scenario.name == "rollback";
+    let runs = || running_below(&host.dir).len() >= before || scenario.name == "stop";
+    if !is_stuck && !comes(Duration::from_secs(20), runs) {
+        return Err("nothing runs while the disk refuses".to_owned());
+    }
+    let is_partial = |name: &String| name.ends_with(".part") || name.ends_with(".new");
+    let ours = || names(&host.agent_dir("demo").join(".updater"));
+    let tidy = || !ours().iter().any(is_partial);
+    if fault == Fault::Full && !comes(Duration::from_secs(10), tidy) {
+        return Err(format!("on the full disk lie {:?}", ours()));
+    }
+    Ok(())
+}
+
+fn survive(fault: Fault, first: usize, share: usize) {
+    if !trace::is_possible(&platform::binary()) {
+        return;
+    }
+    let mut moments = Vec::new();
+    for scenario in &SCENARIOS {
+        let steps = record(scenario).into_iter();
+        let steps = steps.filter(|step: &Step| fault.prevents(&step.change) && step.count() <= 6);
+        moments.extend(
+            BTreeSet::from_iter(steps.map(|step| step.key))
+                .into_iter()
+                .map(|key| (scenario, key)),
+        );
+    }
+    let what = format!("{fault:?} disk from one of {} steps on", moments.len());
+    let moments = trial::share_of(moments, first, share);
+    trial::survive(&what, &moments, |(scenario, key)| {
+        let broken = break_at(scenario, key, fault);
+        broken.map_err(|why| format!("{}, {key}: {why}", scenario.name))
+    });
+}
+
+#[test]
+fn a_disk_that_is_full_from_any_step_on_costs_no_agent_and_no_upgrade() {
+    survive(Fault::Full, 0, 2);
+}
+
+#[test]
+fn a_disk_that_is_read_only_from_any_step_on_costs_no_agent_and_no_upgrade() {
+    survive(Fault::ReadOnly, 1, 4);
+}
+
+#[test]
+fn an_error_of_the_disk_at_any_step_costs_no_agent_and_no_upgrade() {
+    survive(Fault::Error, 0, 2);
+}
