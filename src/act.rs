@@ -131,11 +131,16 @@ fn lock(agent: &Agent) -> Result<Lock> {
     Ok(lock)
 }
 
-fn version(error: String) -> Failure {
-    Failure {
-        fault: Fault::Version,
-        error,
-    }
+/// The failure with what came of going back after it.
+fn told(mut failure: Failure, back: &Spot, returned: Outcome) -> Failure {
+    failure.error = match returned {
+        Ok(()) => format!("{}; back to {}", failure.error, back.build),
+        Err(again) => format!(
+            "{}; going back to {}: {}",
+            failure.error, back.build, again.error
+        ),
+    };
+    failure
 }
 
 /// The first by the path.
@@ -228,7 +233,7 @@ impl<'a> Act<'a> {
                     "{}: nobody goes on with its move",
                     self.job.name
                 ));
-                self.here.launch(&build.version).map_err(version)
+                self.here.launch(&build.version)
             }
             _ => Ok(()),
         }
@@ -249,14 +254,15 @@ impl<'a> Act<'a> {
         }
         if !site.is_in_force(build) {
             // What runs meanwhile was started by somebody else; two must never run.
+            let staged = self.stage(&build.version).map_err(host)?;
             self.here.halt().map_err(host)?;
-            self.put_in_force(build, false).map_err(host)?;
+            self.put_in_force(build, staged).map_err(host)?;
         }
         let launched = self.here.launch(&build.version);
         if launched.is_err() && self.job.role.moving && !site.is_in_force(build) {
             self.step_back();
         }
-        launched.map_err(version)
+        launched
     }
 
     /// An agent that does not start with its new user must leave nothing in the way of the old one.
@@ -277,88 +283,115 @@ impl<'a> Act<'a> {
         let _ = disk::remove_tree(&self.here.paths().staging(&to.version, ".part"));
         self.halt_strays()?;
         let before = self.here.on_disk();
-        if let Some(there) = &self.there {
-            there.halt().map_err(host)?;
-        }
+        // The way back is on disk before anything is stopped: then no full disk can close it.
+        let home = back.filter(|_| self.there.is_none());
+        let way_back = home.map(|home| self.stage_as(&home.build.version, "version.back"));
+        let way_back = way_back.transpose().map_err(host)?;
         let changed = if before.is_in_force(to) {
-            Ok(())
+            self.halt_there()
         } else {
             self.change_over(to)
         };
-        let failed = match changed.and_then(|()| self.start_or_watch(to)) {
-            Ok(()) => {
-                self.vouch_for(before.current.as_ref());
-                return Ok(());
-            }
-            Err(failure) => failure,
+        if let Err(failure) = changed {
+            return Err(self.stay_home(back, failure));
+        }
+        let Err(failure) = self.start_or_watch(to) else {
+            self.vouch_for(before.current.as_ref());
+            return Ok(());
         };
-        match back {
-            Some(back) => Err(self.go_back(back, failed)),
-            None => Err(failed),
+        Err(match back {
+            Some(back) => self.go_back(back, way_back, failure),
+            None => failure,
+        })
+    }
+
+    fn halt_there(&self) -> Outcome {
+        match &self.there {
+            Some(there) => there.halt().map_err(host),
+            None => Ok(()),
         }
     }
 
     /// Stops what is in force and puts `to` in its place. On failure the old one is asked to run again.
     fn change_over(&self, to: &Build) -> Outcome {
         let old = self.here.paths().in_force();
-        let changed = self.put_in_force(to, true);
-        changed.map_err(|error| {
-            let mut failure = host(error);
+        let changed = self.stop_and_replace(to);
+        changed.map_err(|mut failure| {
             let still = old.filter(|old| Some(old) == self.here.paths().in_force().as_ref());
             if let Some(old) = still
                 && self.here.look().is_down()
-                && let Err(error) = self.here.launch(&old)
+                && let Err(again) = self.here.launch(&old)
             {
-                failure.error = format!("{}; {old} does not start again: {error}", failure.error);
+                failure.error = format!(
+                    "{}; {old} does not start again: {}",
+                    failure.error, again.error
+                );
             }
             failure
         })
     }
 
+    fn stop_and_replace(&self, to: &Build) -> Outcome {
+        // All that a full disk could refuse is on disk before anything is stopped.
+        let staged = self.stage(&to.version).map_err(host)?;
+        self.halt_there()?;
+        self.here.halt().map_err(host)?;
+        self.put_in_force(to, staged).map_err(host)
+    }
+
     /// An interrupted switch may have started it already; then it is only watched.
     fn start_or_watch(&self, to: &Build) -> Outcome {
-        let started = if self.here.state() == State::Started {
+        if self.here.state() == State::Started {
             self.here.watch(&to.version, false)
         } else {
             self.here.launch(&to.version)
-        };
-        started.map_err(version)
+        }
     }
 
-    /// The way back after a failed switch. The failure stays what it was; what follows is only told.
-    fn go_back(&self, back: &Spot, mut failure: Failure) -> Failure {
-        let returned = match (failure.fault, &self.there) {
-            // Nothing was changed here, and the version before it was asked to run again.
-            (Fault::Host, None) => return failure,
-            (Fault::Host, Some(there)) => there.launch(&back.build.version),
-            (Fault::Version, _) => self.return_to(back),
-        };
-        failure.error = match returned {
-            Ok(()) => format!("{}; back to {}", failure.error, back.build),
-            Err(error) => format!("{}; going back to {}: {error}", failure.error, back.build),
-        };
-        failure
+    /// Nothing was changed here. What was stopped elsewhere for it is started there again.
+    fn stay_home(&self, back: Option<&Spot>, failure: Failure) -> Failure {
+        match (back, &self.there) {
+            (Some(back), Some(there)) if there.look().is_down() => {
+                told(failure, back, there.launch(&back.build.version))
+            }
+            _ => failure,
+        }
     }
 
-    fn return_to(&self, back: &Spot) -> std::result::Result<(), String> {
+    /// The way back after a failed start. The failure stays what it was; what follows is only told.
+    fn go_back(&self, back: &Spot, way_back: Option<Staged>, failure: Failure) -> Failure {
         // A daemon that is gone must not keep the old version down.
         let _ = Event::phase("rollback", None, None);
+        told(failure, back, self.return_to(back, way_back))
+    }
+
+    fn return_to(&self, back: &Spot, way_back: Option<Staged>) -> Outcome {
         // Even if it says that it is down: what is left of it must go. One that does not stop has had its chance; the
         // old one is started all the same.
         let stopped = self.here.halt_anyway();
-        match self.there {
-            Some(_) => disk::remove_tree(&self.here.paths().version_file()),
-            None => self.put_in_force(&back.build, false),
+        match way_back {
+            Some(staged) => self.put_in_force(&back.build, staged),
+            None => disk::remove_tree(&self.here.paths().version_file()),
         }
-        .map_err(|error| error.to_string())?;
+        .map_err(host)?;
         let home = self.there.as_ref().unwrap_or(&self.here);
         home.launch(&back.build.version)?;
-        stopped.map_err(|error| error.to_string())
+        stopped.map_err(host)
     }
 
-    /// Makes `.version` name the build, and its directory hold it. Where another one is to be stopped for it, it is
-    /// stopped once everything that a full disk could refuse is on disk.
-    fn put_in_force(&self, build: &Build, stops_other: bool) -> Result<()> {
+    fn stage(&self, version: &Version) -> Result<Staged> {
+        self.stage_as(version, "version.tmp")
+    }
+
+    /// A new `.version`, on disk but out of sight: what a crash leaves of it in `.updater` is litter for the next prune.
+    fn stage_as(&self, version: &Version, name: &str) -> Result<Staged> {
+        let paths = self.here.paths();
+        let word = version.as_str().as_bytes();
+        Staged::write(paths.ours().join(name), &paths.version_file(), word)
+    }
+
+    /// Makes `.version` name the build, and its directory hold it.
+    fn put_in_force(&self, build: &Build, staged: Staged) -> Result<()> {
         let paths = self.here.paths();
         let spare = paths.staging(&build.version, ".other");
         let place = paths.version(&build.version);
@@ -366,13 +399,6 @@ impl<'a> Act<'a> {
             observe::received(&self.job.name, &build.version, dir)
                 .is_some_and(|(_, held)| held.satisfies(build))
         };
-        // Aside means out of sight: what a crash leaves of it there is litter that the next prune finds.
-        let aside = paths.ours().join("version.tmp");
-        let word = build.version.as_str().as_bytes();
-        let staged = Staged::write(aside, &paths.version_file(), word)?;
-        if stops_other {
-            self.here.halt()?;
-        }
         if !holds(&place) && holds(&spare) {
             disk::exchange(&spare, &place)?;
         }

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::control::{self, Answer, Running, Verb};
 use crate::error::{Error, Result};
-use crate::model::{AgentName, Site, State, Version};
+use crate::log;
+use crate::model::{AgentName, Failure, Fault, Site, State, Version};
 use crate::observe::{self, Paths, Target};
+use crate::spawn;
 use crate::sys::Signals;
 
 /// After start the agent must say started within this…
@@ -80,23 +82,35 @@ impl<'a> Agent<'a> {
         }
     }
 
-    /// Starts a version and watches it. The error says what it did instead.
-    pub fn launch(&self, version: &Version) -> std::result::Result<(), String> {
-        let answer = self
-            .call(version, Verb::Start)
-            .map_err(|error| error.to_string())?;
-        let watched = self.watch(version, !answer.succeeded());
-        watched.map_err(|error| {
-            if answer.succeeded() {
-                error
+    /// Starts a version and watches it. The failure says what it did instead; it is the host's where the script could
+    /// not even be run for want of something.
+    pub fn launch(&self, version: &Version) -> std::result::Result<(), Failure> {
+        let answer = self.call(version, Verb::Start).map_err(|error| Failure {
+            fault: if error.is_of_the_host() {
+                Fault::Host
             } else {
-                format!("{error}: {}", answer.complaint())
+                Fault::Version
+            },
+            error: error.to_string(),
+        })?;
+        let watched = self.watch(version, !answer.succeeded());
+        watched.map_err(|mut failure| {
+            if !answer.succeeded() {
+                failure.error = format!("{}: {}", failure.error, answer.complaint());
             }
+            failure
         })
     }
 
     /// Sees the agent say started, and keep saying so. One whose start script `failed` gets no patience.
-    pub fn watch(&self, version: &Version, failed: bool) -> std::result::Result<(), String> {
+    pub fn watch(&self, version: &Version, failed: bool) -> std::result::Result<(), Failure> {
+        self.see_started(version, failed).map_err(|error| Failure {
+            fault: Fault::Version,
+            error,
+        })
+    }
+
+    fn see_started(&self, version: &Version, failed: bool) -> std::result::Result<(), String> {
         let begun = Instant::now();
         let mut since: Option<Instant> = None;
         let mut misses = 0;
@@ -128,10 +142,14 @@ impl<'a> Agent<'a> {
 
     fn call(&self, version: &Version, verb: Verb) -> Result<Answer> {
         let dir = self.paths().version(version);
-        let output = control::output_file(&self.paths().control_output())?;
-        let running = Running::begin(&self.paths().control_pid())?;
+        // A disk that takes no notes of ours is no reason to leave an agent down.
+        let output = control::output_file(&self.paths().control_output()).or_else(|error| {
+            log::warn(format_args!("{}: {error}", self.target.name));
+            spawn::nothing()
+        })?;
+        let running = Running::begin(&self.paths().control_pid()).ok();
         let _term = self.signals.catch_term();
-        let call = control::spawn(&dir, verb, output, Some(running.file()))?;
+        let call = control::spawn(&dir, verb, output, running.as_ref().map(Running::file))?;
         let answer = control::finish(vec![call], self.signals).pop();
         answer.ok_or_else(|| Error::new("run", dir, "it has left no answer"))
     }

@@ -198,8 +198,16 @@ pub fn lock(path: &Path, mode: u32, patience: Duration) -> Result<Option<Lock>> 
         .truncate(false)
         .custom_flags(libc::O_NOFOLLOW)
         .mode(mode)
-        .open(path)
-        .at("open", path)?;
+        .open(path);
+    // On a file system that became read-only it can still be held.
+    let file = match file {
+        Err(error) if error.raw_os_error() == Some(libc::EROFS) => File::options()
+            .read(true)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(path),
+        opened => opened,
+    };
+    let file = file.at("open", path)?;
     let give_up = Instant::now() + patience;
     let mut pause = Duration::from_millis(10);
     loop {

@@ -40,6 +40,31 @@ impl Error {
         self.0.what == what
     }
 
+    /// Whether the disk, or the user's share of it, is full.
+    pub fn is_about_space(&self) -> bool {
+        self.is_any_of(&[libc::ENOSPC, libc::EDQUOT])
+    }
+
+    /// Whether the host was short of something, or its disk failed: whoever asked had no part in it.
+    pub fn is_of_the_host(&self) -> bool {
+        self.is_about_space()
+            || self.is_any_of(&[
+                libc::EAGAIN,
+                libc::EIO,
+                libc::EMFILE,
+                libc::ENFILE,
+                libc::ENOMEM,
+                libc::EROFS,
+                libc::ETXTBSY,
+            ])
+    }
+
+    /// The system's own words end in " (os error 28)".
+    fn is_any_of(&self, errnos: &[i32]) -> bool {
+        let mut errnos = errnos.iter();
+        errnos.any(|errno| log::holds(&self.0.cause, &format!("(os error {errno})")))
+    }
+
     pub fn with_hint(mut self, hint: &str) -> Self {
         self.0.cause = format!("{} ({hint})", self.0.cause);
         self
@@ -79,6 +104,18 @@ impl<T, E: fmt::Display> At<T> for std::result::Result<T, E> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_host_lacks_is_told_from_what_a_version_lacks() {
+        let error = |errno| Error::new("run", "x", std::io::Error::from_raw_os_error(errno));
+        for errno in [libc::ENOSPC, libc::EDQUOT] {
+            assert!(error(errno).is_about_space() && error(errno).is_of_the_host());
+        }
+        assert!(error(libc::EAGAIN).is_of_the_host() && !error(libc::EAGAIN).is_about_space());
+        for errno in [libc::ENOENT, libc::ENOEXEC, libc::EACCES, libc::EPERM] {
+            assert!(!error(errno).is_of_the_host(), "{errno}");
+        }
+    }
 
     #[test]
     fn an_error_reads_as_a_sentence_without_errno() {

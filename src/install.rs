@@ -59,8 +59,8 @@ pub fn install(agent: &Agent, release: &Release) -> Result<()> {
             .ok_or_else(|| Error::new("install", release.version.as_str(), cause))
     });
     sys::alarm(0);
-    if installed.is_err() {
-        clear_up(agent, release);
+    if let Err(error) = &installed {
+        clear_up(agent, release, error.is_about_space());
     }
     installed
 }
@@ -96,11 +96,12 @@ fn fetch_and_unpack(agent: &Agent, release: &Release) -> Result<()> {
 }
 
 /// After a failed install. What was downloaded so far stays to be resumed, unless the disk is full.
-fn clear_up(agent: &Agent, release: &Release) {
+fn clear_up(agent: &Agent, release: &Release, lacked_space: bool) {
     let fresh = agent.paths().staging(&release.version, ".new");
     let part = agent.paths().staging(&release.version, ".part");
     let free = sys::free_bytes(&agent.paths().agent);
-    let is_full = free.is_some_and(|free| free < fetch::SPACE_RESERVE);
+    // A full share of the disk is not seen in what is free of it.
+    let is_full = lacked_space || free.is_some_and(|free| free < fetch::SPACE_RESERVE);
     let is_empty = fs::metadata(&part).is_ok_and(|meta| meta.len() == 0);
     if is_full || is_empty {
         // The error is told; a leftover that resists is litter for the next prune.
