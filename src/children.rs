@@ -118,8 +118,7 @@ impl Command<'_> {
 }
 
 fn identity(path: &Path) -> Option<(u64, u64)> {
-    let meta = std::fs::metadata(path).ok()?;
-    Some((meta.dev(), meta.ino()))
+    Some(disk::identity(&std::fs::metadata(path).ok()?))
 }
 
 pub struct Child {
@@ -215,10 +214,7 @@ impl Child {
         if !line.starts_with("note: ") && !log::holds(&self.words, "memory allocation") {
             self.words = log::brief(line, 300);
         }
-        // A child's own log line comes stamped; it is passed on as it is.
-        if line.get(19..21) == Some("Z ") {
-            log::write(&(log::printable(line) + "\n"));
-        } else if !line.is_empty() {
+        if !log::pass_on(line) && !line.is_empty() {
             log::debug(format_args!("a child says: {line}"));
         }
         None

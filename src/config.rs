@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,11 +18,16 @@ const FILE_LIMIT: u64 = 1 << 20;
 const SUDO_DEFAULT: &str = "/usr/bin/sudo";
 const INTERVAL_DEFAULT: u64 = 300;
 const INTERVAL_LONGEST: u64 = 86_400;
+const LOG_MEGABYTES_DEFAULT: u64 = 10;
+const LOG_MEGABYTES_MOST: u64 = 1024;
+pub const MEGABYTE: u64 = 1_000_000;
 
 /// The settings in force.
 #[derive(Debug)]
 pub struct Config {
     pub log_level: Level,
+    /// Bytes that var/app.log may have.
+    pub log_limit: u64,
     /// Empty: the system's.
     pub hostname: String,
     /// Empty: the address toward the server.
@@ -86,6 +92,7 @@ fn parse(text: &str) -> std::result::Result<Config, String> {
 fn checked(object: &Object) -> std::result::Result<Config, String> {
     let mut config = Config {
         log_level: Level::Info,
+        log_limit: 0,
         hostname: String::new(),
         ip: String::new(),
         sudo: String::new(),
@@ -104,6 +111,7 @@ fn checked(object: &Object) -> std::result::Result<Config, String> {
     config.sudo = sudo(object)?;
     config.url = heartbeat_url(&config.server)?;
     config.interval = interval(object)?;
+    config.log_limit = log_limit(object)?;
     Ok(config)
 }
 
@@ -147,17 +155,33 @@ fn sudo(object: &Object) -> std::result::Result<String, String> {
 
 fn interval(object: &Object) -> std::result::Result<Duration, String> {
     let wanted = "wanted whole seconds from 1 to 86400";
-    let seconds = match object.get("interval") {
-        None => INTERVAL_DEFAULT,
-        Some(Value::Number(seconds)) => *seconds,
-        Some(Value::Negative(seconds)) => return Err(format!("interval is {seconds}, {wanted}")),
-        Some(other) => return Err(format!("interval is {}, {wanted}", other.kind())),
+    let range = 1..=INTERVAL_LONGEST;
+    let seconds = number(object, "interval", INTERVAL_DEFAULT, range, wanted)?;
+    Ok(Duration::from_secs(seconds))
+}
+
+fn log_limit(object: &Object) -> std::result::Result<u64, String> {
+    let wanted = "wanted whole megabytes from 1 to 1024";
+    let range = 1..=LOG_MEGABYTES_MOST;
+    let most = number(object, "log_max_size", LOG_MEGABYTES_DEFAULT, range, wanted)?;
+    Ok(most * MEGABYTE)
+}
+
+fn number(
+    object: &Object,
+    key: &str,
+    default: u64,
+    range: RangeInclusive<u64>,
+    wanted: &str,
+) -> std::result::Result<u64, String> {
+    let found = match object.get(key) {
+        None => return Ok(default),
+        Some(Value::Number(number)) if range.contains(number) => return Ok(*number),
+        Some(Value::Number(number)) => number.to_string(),
+        Some(Value::Negative(number)) => number.to_string(),
+        Some(other) => other.kind().to_owned(),
     };
-    if (1..=INTERVAL_LONGEST).contains(&seconds) {
-        Ok(Duration::from_secs(seconds))
-    } else {
-        Err(format!("interval is {seconds}, {wanted}"))
-    }
+    Err(format!("{key} is {found}, {wanted}"))
 }
 
 /// `host:port` is the original's form; a scheme or a path of its own is taken as given.
@@ -209,6 +233,7 @@ fn heartbeat_url(server: &str) -> std::result::Result<String, String> {
 fn unknown_keys(object: &Object) -> Vec<String> {
     let known = [
         "log_level",
+        "log_max_size",
         "debug",
         "hostname",
         "ip",
@@ -276,6 +301,7 @@ mod tests {
         assert_eq!(config.url, "http://meta.example:2000/api/heartbeat");
         assert_eq!(config.log_level, Level::Debug);
         assert_eq!(config.interval.as_secs(), 300);
+        assert_eq!(config.log_limit, 10_000_000);
         assert!(config.warnings.is_empty());
     }
 
@@ -339,6 +365,18 @@ mod tests {
             (
                 r#"{"server": "m", "interval": 1.5}"#,
                 "interval is a fraction, wanted whole seconds",
+            ),
+            (
+                r#"{"server": "m", "log_max_size": 0}"#,
+                "log_max_size is 0, wanted whole megabytes from 1 to 1024",
+            ),
+            (
+                r#"{"server": "m", "log_max_size": 1025}"#,
+                "log_max_size is 1025, wanted whole megabytes",
+            ),
+            (
+                r#"{"server": "m", "log_max_size": "10M"}"#,
+                "log_max_size is a string, wanted whole megabytes",
             ),
             (
                 r#"{"server": "m", "log_level": "loud"}"#,

@@ -566,6 +566,7 @@ impl Daemon {
             log::warn(format_args!("{}: {warning}", self.source.file.display()));
         }
         log::set_level(config.log_level);
+        log::set_limit(config.log_limit);
         log::info(format_args!(
             "settings read again: server {}, every {} s",
             config.server,

@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is the disk")]
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -172,9 +172,14 @@ pub fn is_dir(path: &Path) -> bool {
 /// Whether two paths lead to one file or directory.
 pub fn is_same(one: &Path, other: &Path) -> bool {
     match (fs::metadata(one), fs::metadata(other)) {
-        (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.dev(), other.ino()),
+        (Ok(one), Ok(other)) => identity(&one) == identity(&other),
         _ => false,
     }
+}
+
+/// What two names, or a name and an open file, have in common when they are one file.
+pub fn identity(meta: &Metadata) -> (u64, u64) {
+    (meta.dev(), meta.ino())
 }
 
 /// A regular file that its owner may run.

@@ -6,8 +6,11 @@
 )]
 
 use std::fmt;
+use std::path::Path;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::log_file::{self, LogFile};
 use crate::start;
 use crate::sys;
 
@@ -44,6 +47,16 @@ impl Level {
 /// A pipe takes so much in one piece (`PIPE_BUF` is 4096), and nobody reads more.
 const LINE_LIMIT: usize = 4000;
 
+/// `2026-11-22T17:31:33Z`.
+const TIME_LENGTH: usize = 20;
+
+/// What the daemon's log has and its children's, which reach the daemon line by line, have not.
+struct Kept {
+    file: Option<LogFile>,
+    limit: u64,
+}
+
+static KEPT: Mutex<Option<Kept>> = Mutex::new(None);
 static LEAST: AtomicU8 = AtomicU8::new(Level::Info as u8);
 
 pub fn set_level(level: Level) {
@@ -70,23 +83,80 @@ fn line(level: Level, message: fmt::Arguments) {
     if (level as u8) < LEAST.load(Ordering::Relaxed) {
         return;
     }
-    let mut text = printable(&message.to_string());
+    let text = shortened(printable(&message.to_string()));
+    put(&stamped(&format!("{} {text}", level.name())));
+}
+
+fn stamped(text: &str) -> String {
+    format!("{} {text}\n", timestamp(sys::unix_now()))
+}
+
+fn shortened(mut text: String) -> String {
     if text.len() > LINE_LIMIT {
         let ends = (0..=LINE_LIMIT).rev();
         let end = ends.into_iter().find(|end| text.is_char_boundary(*end));
         text.truncate(end.unwrap_or(0));
         text.push('…');
     }
-    let text = format!("{} {} {text}\n", timestamp(sys::unix_now()), level.name());
-    write(&text);
+    text
+}
+
+/// A child's line if it has its time already: it is passed on as it is.
+pub fn pass_on(line: &str) -> bool {
+    let is_stamped = line.get(TIME_LENGTH - 1..=TIME_LENGTH) == Some("Z ");
+    if is_stamped {
+        put(&(shortened(printable(line)) + "\n"));
+    }
+    is_stamped
+}
+
+/// From now on the file behind stderr, if it is this updater's log, has at most so many bytes.
+pub fn keep(own_dir: &Path, limit: u64) {
+    *kept() = Some(Kept {
+        file: LogFile::behind_stderr(own_dir),
+        limit,
+    });
+}
+
+pub fn set_limit(limit: u64) {
+    if let Some(kept) = &mut *kept() {
+        kept.limit = limit;
+    }
+}
+
+/// While it is held no line may be begun: the one thread would wait for itself.
+fn kept() -> MutexGuard<'static, Option<Kept>> {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Writes a line to stderr, or drops it: a reader that sleeps, or a full disk, must not stop the work.
-pub fn write(line: &str) {
-    if sys::is_writable(libc::STDERR_FILENO) {
-        // There is nobody left to tell.
-        let _ = start::write_stderr(line);
+pub fn put(line: &str) {
+    if !sys::is_writable(libc::STDERR_FILENO) {
+        return;
     }
+    match &*kept() {
+        Some(Kept {
+            file: Some(file),
+            limit,
+            ..
+        }) => put_within(file, *limit, line),
+        _ => {
+            // There is nobody left to tell.
+            let _ = start::write_stderr(line);
+        }
+    }
+}
+
+fn put_within(file: &LogFile, limit: u64, line: &str) {
+    let Ok(cut) = file.make_room(line.len() as u64, limit) else {
+        return;
+    };
+    if let Some(why) = cut {
+        let why = format!("WARN the log was cut, for it cannot be moved to app.log.1: {why}");
+        // If it finds no room, neither does the line.
+        let _ = log_file::write_whole(&stamped(&why));
+    }
+    let _ = log_file::write_whole(line);
 }
 
 /// The text without control characters, so that no printed word can forge a line or move a cursor.

@@ -42,6 +42,7 @@ mod error;
 mod fetch;
 mod gzip;
 mod log;
+mod log_file;
 mod spawn;
 mod sys;
 mod unpack;
@@ -89,10 +90,8 @@ fn run(arguments: Vec<OsString>) -> u8 {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one line of a failure")]
 fn fail(code: u8, message: &str) -> u8 {
-    // Nobody is left to tell when stderr is gone.
-    let _ = start::write_stderr(&format!("ops-updater: {}\n", log::printable(message)));
+    log::put(&format!("ops-updater: {}\n", log::printable(message)));
     code
 }
 
@@ -129,6 +128,7 @@ fn serve(file: &Path) -> u8 {
         Err(error) => return fail(BAD_USAGE, &error.to_string()),
     };
     log::set_level(config.log_level);
+    log::keep(&source.own_dir, config.log_limit);
     let signals = match Daemon::catch_signals() {
         Ok(signals) => signals,
         Err(error) => return fail(FAILED, &error.to_string()),
@@ -168,13 +168,14 @@ fn check(file: &Path) -> u8 {
     }
     let hostname = sys::hostname().unwrap_or_default();
     print(&format!(
-        "{} is fine\nheartbeats to  {}\nevery          {} s\nhostname       {}\nip             {}\nlog_level      {}",
+        "{} is fine\nheartbeats to  {}\nevery          {} s\nhostname       {}\nip             {}\nlog_level      {}\nlog_max_size   {} MB",
         source.file.display(),
         config.url,
         config.interval.as_secs(),
         or_own(&config.hostname, &hostname),
         or_own(&config.ip, "the address toward the server"),
         config.log_level.name().to_ascii_lowercase(),
+        config.log_limit / config::MEGABYTE,
     ))
 }
 

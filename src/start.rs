@@ -57,6 +57,14 @@ pub fn stdin() -> ManuallyDrop<File> {
     descriptor(STDIN)
 }
 
+pub fn stdout() -> ManuallyDrop<File> {
+    descriptor(STDOUT)
+}
+
+pub fn stderr() -> ManuallyDrop<File> {
+    descriptor(STDERR)
+}
+
 pub fn write_stdout(text: &str) -> io::Result<()> {
     descriptor(STDOUT).write_all(text.as_bytes())
 }

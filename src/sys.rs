@@ -262,6 +262,12 @@ pub fn set_flag(fd: RawFd, flag: i32) -> io::Result<()> {
     check(done)
 }
 
+/// Makes `fd`, whatever it was, the file that is open as `file`.
+pub fn duplicate(file: &File, fd: RawFd) -> io::Result<()> {
+    // SAFETY: dup2 takes integers only, and `fd` is open afterwards as it was before.
+    check(unsafe { libc::dup2(file.as_raw_fd(), fd) })
+}
+
 /// Waits until one of the descriptors is readable, a signal comes, or the time is over.
 pub fn wait_readable(fds: &[RawFd], timeout: Duration) {
     let mut polled: Vec<libc::pollfd> = fds

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A small file system of its own, gone at the end.
-struct Mount(PathBuf);
+pub struct Mount(PathBuf);
 
 impl Mount {
     /// None, said loudly, where this user may not mount.
-    fn tmpfs(at: &Path, size: &str) -> Option<Self> {
+    pub fn tmpfs(at: &Path, size: &str) -> Option<Self> {
         let mut mount = Command::new("mount");
         mount
             .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])

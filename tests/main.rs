@@ -28,6 +28,7 @@ mod hostile;
 mod inheritance;
 mod kill_points;
 mod limits;
+mod log_file;
 mod moves;
 mod operator;
 mod pacing;

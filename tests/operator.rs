@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// A host on which the release was unpacked into the updater's directory. Nothing runs yet.
-fn unpacked() -> Host {
+pub fn unpacked() -> Host {
     let host = Host::new();
     let source = Path::new(env!("CARGO_MANIFEST_DIR"));
     for name in ["control", "cfg.example.json"] {
@@ -22,7 +22,7 @@ fn unpacked() -> Host {
 }
 
 /// `control` run by this shell, from a directory that is not its own.
-fn command(host: &Host, shell: &[&str], verb: &str) -> Command {
+pub fn command(host: &Host, shell: &[&str], verb: &str) -> Command {
     let mut command = Command::new(shell[0]);
     command
         .args(&shell[1..])
@@ -38,7 +38,7 @@ fn control(host: &Host, verb: &str) -> Output {
 }
 
 #[track_caller]
-fn succeed(host: &Host, verb: &str) -> String {
+pub fn succeed(host: &Host, verb: &str) -> String {
     let output = control(host, verb);
     assert!(output.status.success(), "{verb}: {}", err(&output));
     out(&output)
@@ -56,7 +56,7 @@ fn err(output: &Output) -> String {
         .to_owned()
 }
 
-fn pid(host: &Host) -> u32 {
+pub fn pid(host: &Host) -> u32 {
     succeed(host, "pid").parse().expect("a pid")
 }
 
