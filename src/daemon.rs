@@ -16,6 +16,7 @@ use crate::log;
 use crate::model::{AgentName, Cmd, Failure, Fault, Place, Step, Task};
 use crate::named::Named;
 use crate::roster::{Attempt, Roster};
+use crate::said::Said;
 use crate::schedule;
 use crate::sys::{self, Signals};
 use crate::user;
@@ -90,28 +91,6 @@ impl Clock {
 
     fn now(&self) -> u64 {
         self.wall + self.read_at.elapsed().as_secs()
-    }
-}
-
-/// What the log has said last of a subject, so that a fault that lasts is one line.
-#[derive(Default)]
-struct Said(Vec<(String, String)>);
-
-impl Said {
-    fn is_news(&mut self, subject: &str, text: &str) -> bool {
-        let known = self.0.iter_mut().find(|(known, _)| known == subject);
-        match known {
-            Some((_, last)) if last == text => return false,
-            Some((_, last)) => text.clone_into(last),
-            None => self.0.push((subject.to_owned(), text.to_owned())),
-        }
-        true
-    }
-
-    fn forget(&mut self, subject: &str) -> bool {
-        let before = self.0.len();
-        self.0.retain(|(known, _)| known != subject);
-        self.0.len() < before
     }
 }
 
@@ -311,14 +290,16 @@ impl Daemon {
     fn tell_blindness(&mut self, seen: &SeenAgent) {
         let subject = format!("{} sight", seen.name);
         match seen.there.as_ref().filter(|there| there.is_unseen()) {
-            Some(there) if self.said.is_news(&subject, &there.status) => {
+            Some(there) => {
                 let Place { work_dir, run_user } = &there.place;
-                log::warn(format_args!(
+                let blindness = format!(
                     "{}: cannot look at it in {work_dir} as {run_user}, so it is not moved: {}",
                     seen.name, there.status
-                ));
+                );
+                if self.said.is_news(&subject, &blindness) {
+                    log::warn(format_args!("{blindness}"));
+                }
             }
-            Some(_) => {}
             None => {
                 self.said.forget(&subject);
             }
@@ -354,12 +335,10 @@ impl Daemon {
     fn forget_unnamed(&mut self) {
         let is_named = |name: &AgentName| self.roster.desired(name).is_some();
         self.acted.retain(|name, _| is_named(name));
-        self.said
-            .0
-            .retain(|(subject, _)| match subject.split_once(' ') {
-                Some((name, _)) => AgentName::parse(name).is_some_and(|name| is_named(&name)),
-                None => true,
-            });
+        self.said.retain(|subject| match subject.split_once(' ') {
+            Some((name, _)) => AgentName::parse(name).is_some_and(|name| is_named(&name)),
+            None => true,
+        });
     }
 
     /// Ends downloads that the server no longer wants, and those of an agent that has died meanwhile: it is started
@@ -420,11 +399,9 @@ impl Daemon {
     }
 
     fn start_act(&mut self, name: AgentName, task: Task) {
-        if self
-            .said
-            .is_news(&format!("{name} step"), &task.to_string())
-        {
-            log::info(format_args!("{name}: {task}"));
+        let step = format!("{name}: {task}");
+        if self.said.is_news(&format!("{name} step"), &step) {
+            log::info(format_args!("{step}"));
         }
         self.roster.begin(&name, &task);
         self.save();
@@ -529,13 +506,15 @@ impl Daemon {
                 log::info(format_args!("{name}: {}: done", task.step));
                 true
             }
-            Some(failure) if self.said.is_news(&subject, &failure.error) => {
-                log::warn(format_args!("{name}: {}", failure.error));
-                true
-            }
             Some(failure) => {
-                log::debug(format_args!("{name}: again: {}", failure.error));
-                false
+                let error = format!("{name}: {}", failure.error);
+                let is_news = self.said.is_news(&subject, &error);
+                if is_news {
+                    log::warn(format_args!("{error}"));
+                } else {
+                    log::debug(format_args!("{name}: again: {}", failure.error));
+                }
+                is_news
             }
         }
     }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::log_file::{self, LogFile};
+use crate::repeats::Repeats;
 use crate::start;
 use crate::sys;
 
@@ -54,6 +55,7 @@ const TIME_LENGTH: usize = 20;
 struct Kept {
     file: Option<LogFile>,
     limit: u64,
+    repeats: Repeats,
 }
 
 static KEPT: Mutex<Option<Kept>> = Mutex::new(None);
@@ -84,7 +86,7 @@ fn line(level: Level, message: fmt::Arguments) {
         return;
     }
     let text = shortened(printable(&message.to_string()));
-    put(&stamped(&format!("{} {text}", level.name())));
+    write(&stamped(&format!("{} {text}", level.name())));
 }
 
 fn stamped(text: &str) -> String {
@@ -105,16 +107,17 @@ fn shortened(mut text: String) -> String {
 pub fn pass_on(line: &str) -> bool {
     let is_stamped = line.get(TIME_LENGTH - 1..=TIME_LENGTH) == Some("Z ");
     if is_stamped {
-        put(&(shortened(printable(line)) + "\n"));
+        write(&(shortened(printable(line)) + "\n"));
     }
     is_stamped
 }
 
-/// From now on the file behind stderr, if it is this updater's log, has at most so many bytes.
+/// From now on repeats are counted, and the file behind stderr, if it is this updater's log, has at most so many bytes.
 pub fn keep(own_dir: &Path, limit: u64) {
     *kept() = Some(Kept {
         file: LogFile::behind_stderr(own_dir),
         limit,
+        repeats: Repeats::default(),
     });
 }
 
@@ -124,15 +127,42 @@ pub fn set_limit(limit: u64) {
     }
 }
 
+/// Tells what was counted and not yet told: nothing more will be written.
+pub fn end() {
+    let due = kept().as_mut().and_then(|kept| kept.repeats.due());
+    if let Some(due) = due {
+        put(&stamped(&due));
+    }
+}
+
 /// While it is held no line may be begun: the one thread would wait for itself.
 fn kept() -> MutexGuard<'static, Option<Kept>> {
     KEPT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Writes a stamped line, unless it only says again what the one before it said.
+fn write(line: &str) {
+    let text = line.get(TIME_LENGTH + 1..).unwrap_or(line).trim_end();
+    let heard = kept()
+        .as_mut()
+        .map(|kept| kept.repeats.hear(text, sys::unix_now()));
+    let (due, is_new) = heard.unwrap_or((None, true));
+    if let Some(due) = due {
+        put(&stamped(&due));
+    }
+    if is_new
+        && !put(line)
+        && let Some(kept) = &mut *kept()
+    {
+        // Nobody has seen it: it is news when it comes again.
+        kept.repeats = Repeats::default();
+    }
+}
+
 /// Writes a line to stderr, or drops it: a reader that sleeps, or a full disk, must not stop the work.
-pub fn put(line: &str) {
+pub fn put(line: &str) -> bool {
     if !sys::is_writable(libc::STDERR_FILENO) {
-        return;
+        return false;
     }
     match &*kept() {
         Some(Kept {
@@ -140,23 +170,20 @@ pub fn put(line: &str) {
             limit,
             ..
         }) => put_within(file, *limit, line),
-        _ => {
-            // There is nobody left to tell.
-            let _ = start::write_stderr(line);
-        }
+        _ => start::write_stderr(line).is_ok(),
     }
 }
 
-fn put_within(file: &LogFile, limit: u64, line: &str) {
+fn put_within(file: &LogFile, limit: u64, line: &str) -> bool {
     let Ok(cut) = file.make_room(line.len() as u64, limit) else {
-        return;
+        return false;
     };
     if let Some(why) = cut {
         let why = format!("WARN the log was cut, for it cannot be moved to app.log.1: {why}");
         // If it finds no room, neither does the line.
         let _ = log_file::write_whole(&stamped(&why));
     }
-    let _ = log_file::write_whole(line);
+    log_file::write_whole(line).is_ok()
 }
 
 /// The text without control characters, so that no printed word can forge a line or move a cursor.

@@ -14,6 +14,7 @@ mod instance;
 mod plan;
 mod record;
 mod roster;
+mod said;
 mod schedule;
 
 // Its children: one beats, one takes a step of one agent.
@@ -43,6 +44,7 @@ mod fetch;
 mod gzip;
 mod log;
 mod log_file;
+mod repeats;
 mod spawn;
 mod sys;
 mod unpack;
@@ -147,6 +149,7 @@ fn serve(file: &Path) -> u8 {
     match Daemon::new(source, config, signals) {
         Ok(mut daemon) => {
             daemon.run();
+            log::end();
             // The lock is held until the process is gone: whoever sees it free may replace the binary.
             std::mem::forget((lock, daemon));
             FINE

@@ -29,6 +29,7 @@ mod inheritance;
 mod kill_points;
 mod limits;
 mod log_file;
+mod log_lines;
 mod moves;
 mod operator;
 mod pacing;
