@@ -3,7 +3,7 @@
 use crate::support::agent::Agent;
 use crate::support::archive::noise;
 use crate::support::host::Host;
-use crate::support::platform::{binary, has_own};
+use crate::support::platform::{binary, has_own, is_static};
 use crate::support::procs;
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,14 +15,6 @@ fn own(host: &Host) -> Vec<u32> {
     let mut found = procs::in_sandbox(&host.dir);
     found.retain(|pid| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == binary));
     found
-}
-
-/// Whether the kernel loads it without a dynamic linker, which counts as memory too.
-fn is_static() -> bool {
-    let bytes = fs::read(binary()).expect("the binary");
-    !bytes
-        .windows(8)
-        .any(|window| window == b"/ld-linu" || window == b"ld-musl-")
 }
 
 #[test]

@@ -39,6 +39,7 @@ mod resume;
 mod rollback;
 mod rounds;
 mod signals;
+mod soak;
 mod startup;
 mod state;
 mod stores;

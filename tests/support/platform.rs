@@ -80,6 +80,14 @@ pub fn has_own(what: &str) -> bool {
     !is_emulated()
 }
 
+/// Whether the kernel loads it without a dynamic linker, which counts as memory too.
+pub fn is_static() -> bool {
+    let bytes = std::fs::read(binary()).expect("the binary");
+    !bytes
+        .windows(8)
+        .any(|window| window == b"/ld-linu" || window == b"ld-musl-")
+}
+
 /// What takes so long on a processor may take this long here.
 pub fn patience(time: Duration) -> Duration {
     if is_emulated() { time * 3 } else { time }
