@@ -196,19 +196,18 @@ pub fn md5_file(url: &str, progress: Progress) -> Result<String> {
         return Err(refusal(url, &answer));
     }
     let body = read_up_to(&mut answer, MD5_LIMIT, progress).at("fetch", url)?;
-    let text = String::from_utf8_lossy(&body);
+    let cause = "it does not begin with 32 hex digits, as md5sum prints them";
+    digest_in(&body).ok_or_else(|| Error::new("use", url, cause))
+}
+
+/// The digest that the text of an `.md5` file begins with, in lower case.
+pub fn digest_in(body: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(body);
     // Windows editors begin a file with a mark.
     let text = text.trim_start_matches('\u{feff}');
     let first = text.split_whitespace().next().unwrap_or_default();
     let digest = first.trim_start_matches('\\').to_ascii_lowercase();
-    if is_md5(&digest) {
-        return Ok(digest);
-    }
-    Err(Error::new(
-        "use",
-        url,
-        "it does not begin with 32 hex digits, as md5sum prints them",
-    ))
+    is_md5(&digest).then_some(digest)
 }
 
 /// Fetches a small file to `path`, which must not exist. A body that nothing bounds is fetched twice and must be the
@@ -561,5 +560,35 @@ mod tests {
             assert_eq!(redirected(from, location).as_deref(), target, "{location}");
         }
         assert_eq!(redirected("http://h", "x").as_deref(), Some("http://h/x"));
+    }
+
+    #[test]
+    fn an_md5_file_begins_with_its_digest_and_is_nothing_otherwise() {
+        let digest = "490ac172dabecc867289079d48e84a66";
+        for text in [
+            "490ac172dabecc867289079d48e84a66  demo-1.0.1.tar.gz\n",
+            "490AC172DABECC867289079D48E84A66",
+            " \r\n490ac172dabecc867289079d48e84a66 *demo\r\n",
+            "\\490ac172dabecc867289079d48e84a66  odd\\nname\n",
+            "\u{feff}490ac172dabecc867289079d48e84a66\nmore lines\n",
+        ] {
+            assert_eq!(
+                digest_in(text.as_bytes()).as_deref(),
+                Some(digest),
+                "{text}"
+            );
+        }
+        for text in [
+            "",
+            "\n",
+            "490ac172dabecc867289079d48e84a6",
+            "490ac172dabecc867289079d48e84a660",
+            "490ac172dabecc867289079d48e84a6g",
+            "MD5 (demo) = 490ac172dabecc867289079d48e84a66",
+            "<html>490ac172dabecc867289079d48e84a66</html>",
+        ] {
+            assert_eq!(digest_in(text.as_bytes()), None, "{text}");
+        }
+        assert_eq!(digest_in(b"\xff490ac172dabecc867289079d48e84a66"), None);
     }
 }
