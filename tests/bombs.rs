@@ -6,6 +6,7 @@ use crate::support::archive::{BLOCK, Tarball, gzip, header};
 use crate::support::host::Host;
 use crate::support::json::Json as _;
 use crate::support::procs;
+use std::fs;
 use tar::EntryType;
 
 #[test]
@@ -99,4 +100,30 @@ fn a_long_name_of_300_megabytes_ends_one_child_and_nothing_else() {
     assert!(most < 80_000, "a process took {most} KB");
     host.wait_running("good", "1.0.0");
     assert_eq!(host.running("demo"), before);
+}
+
+#[test]
+fn names_of_megabytes_are_told_in_a_line_and_keep_no_heartbeat_from_leaving() {
+    let mut host = Host::new();
+    // All of them together are more than a job of a beat, or a ledger, may be.
+    let names: Vec<String> = (0..8).map(|at| format!("long{at}")).collect();
+    let path = "n".repeat(5 << 19);
+    let archive = spoiled().gnu_long_name(&path, 0o644, b"x").stored();
+    for name in &names {
+        host.meta.publish(name, "1.0.0", archive.clone());
+    }
+    let entries: Vec<_> = names.iter().map(|name| host.want(name, "1.0.0")).collect();
+    host.desire(&entries);
+    host.start();
+    for name in &names {
+        host.wait_for("the name to be told", || {
+            let error = host.last_beat().map(|beat| beat.agent(name));
+            error.is_some_and(|agent| agent.field("error").text().contains("\"nnnnn"))
+        });
+    }
+    host.wait_beats(2);
+    let ledger = fs::metadata(host.own.join("var/ledger.json")).expect("a ledger");
+    assert!(ledger.len() < 64 << 10, "{} bytes", ledger.len());
+    let told = host.warnings("long0");
+    assert!(told[0].contains("longer than 1024 bytes"), "{told:?}");
 }
