@@ -95,8 +95,10 @@ impl<R: Read> Read for Bounded<R> {
     }
 }
 
+/// Quotes no more of the name than a plain header holds: what is refused may be megabytes long.
 fn refuse(name: &str, cause: &str) -> Error {
-    Error::new("unpack", format!("{:?}", log::printable(name)), cause)
+    let name = format!("{:.100}", log::printable(name));
+    Error::new("unpack", format!("{name:?}"), cause)
 }
 
 struct Unpacker<'a> {
