@@ -42,7 +42,7 @@ struct RealAgent<'a> {
     run_user: &'a str,
     work_dir: &'a str,
     desired_version: &'a str,
-    phase: &'a str,
+    phase: String,
     error: String,
 }
 
@@ -108,7 +108,7 @@ fn real_agent<'a>(agent: &'a Reported, seen: &'a SeenAgent, now: u64) -> Option<
         run_user,
         work_dir,
         desired_version: &agent.wire.version,
-        phase: &agent.phase,
+        phase: brief(&agent.phase, TEXT_LIMIT),
         error: brief(&agent.error, TEXT_LIMIT),
     })
 }
@@ -323,6 +323,15 @@ mod tests {
             body.contains(r#""version":"","status":"failed: cannot fetch x: 404 ?""#),
             "{body}"
         );
+    }
+
+    #[test]
+    fn what_a_child_says_that_it_does_is_as_plain_and_short_as_any_word() {
+        let mut job = job();
+        job.agents[0].phase = format!("swi\u{fffd}hing\n {}", "x".repeat(9000));
+        let body = request(&job, &[seen(State::Started, true)], "", "x", 7);
+        assert!(body.contains(r#""phase":"swi?hing xxx"#), "{body}");
+        assert!(body.len() < 1000, "{} bytes", body.len());
     }
 
     #[test]
