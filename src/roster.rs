@@ -379,3 +379,74 @@ impl Attempt {
             seen.filter(|seen| seen.name == self.name && seen.here.place == self.task.place);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Build, Site, Spot, Version};
+
+    fn place(work_dir: &str, run_user: &str) -> Place {
+        Place {
+            work_dir: work_dir.to_owned(),
+            run_user: run_user.to_owned(),
+        }
+    }
+
+    fn build() -> Build {
+        Build {
+            version: Version::parse("1").expect("a version"),
+            md5: String::new(),
+        }
+    }
+
+    /// Whether the daemon takes what a child reports of this agent at this place, and at the other.
+    fn is_taken(step: Step, name: &str, here: Place, there: Option<Place>) -> bool {
+        let mut attempt = Attempt {
+            name: AgentName::parse("demo").expect("a name"),
+            entry: String::new(),
+            task: Task {
+                place: place("/new", "falcon"),
+                step,
+            },
+            failure: None,
+            seen: None,
+        };
+        attempt.end(Event {
+            seen: Some(vec![SeenAgent {
+                name: AgentName::parse(name).expect("a name"),
+                here: Site::empty(here),
+                there: there.map(Site::empty),
+            }]),
+            ..Event::default()
+        });
+        attempt.seen.is_some()
+    }
+
+    #[test]
+    fn a_child_speaks_for_its_own_agent_at_the_places_where_it_was_sent_to_and_no_other() {
+        let new = || place("/new", "falcon");
+        let from = |work_dir: &str, run_user: &str| Step::Switch {
+            back: Some(Spot {
+                place: place(work_dir, run_user),
+                build: build(),
+            }),
+            to: build(),
+        };
+        let old = Some(place("/old", "falcon"));
+        assert!(is_taken(Step::Start(build()), "demo", new(), None));
+        assert!(is_taken(from("/old", "falcon"), "demo", new(), old.clone()));
+        // It may have found that both are one.
+        assert!(is_taken(from("/old", "falcon"), "demo", new(), None));
+        for (step, name, here, there) in [
+            (Step::Start(build()), "other", new(), None),
+            (Step::Start(build()), "demo", place("/new", ""), None),
+            (Step::Start(build()), "demo", new(), old.clone()),
+            (from("/new", "falcon"), "demo", new(), Some(new())),
+            (from("/old", ""), "demo", new(), Some(place("/old", ""))),
+            (from("/old", "falcon"), "demo", new(), Some(place("/", ""))),
+        ] {
+            let told = format!("{step:?} of {name} in {here:?} and {there:?}");
+            assert!(!is_taken(step, name, here, there), "{told}");
+        }
+    }
+}
