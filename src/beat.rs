@@ -128,7 +128,7 @@ fn look_as_their_users(job: &BeatJob, wanted: Vec<(Target, Role)>, signals: &Sig
         .into_iter()
         .zip(control::finish(others, signals))
     {
-        match seen_by(&answer) {
+        match seen_by(&answer, &sites[index].place) {
             Ok(site) => sites[index] = site,
             Err(why) => be_unseen(&mut sites[index], &why),
         }
@@ -145,8 +145,8 @@ fn spawn_look(job: &BeatJob, target: &Target, role: &Role) -> crate::error::Resu
     control::spawn_other(&command, &stdin, "the look as its user", LOOK_PATIENCE)
 }
 
-/// What a look as another user has seen; the error is its last words.
-fn seen_by(answer: &Answer) -> Result<Site, String> {
+/// What a look at this place as another user has seen; the error is its last words.
+fn seen_by(answer: &Answer, place: &Place) -> Result<Site, String> {
     let text = answer.whole_text();
     let event = text.lines().find_map(Event::parse);
     let Some(event) = event.filter(|event| event.what == What::Done) else {
@@ -156,8 +156,13 @@ fn seen_by(answer: &Answer) -> Result<Site, String> {
     if let Some(error) = event.error {
         return Err(error);
     }
-    let seen = event.seen.and_then(|seen| seen.into_iter().next());
-    seen.map(|seen| seen.here).ok_or_else(|| answer.complaint())
+    site_at(place, event).ok_or_else(|| answer.complaint())
+}
+
+/// The child may belong to a hostile user: it tells of no other place than the one where it was sent to.
+fn site_at(place: &Place, event: Event) -> Option<Site> {
+    let seen = event.seen?.into_iter().next()?;
+    Some(seen.here).filter(|site| site.place == *place)
 }
 
 /// Nobody could look at it.
@@ -287,6 +292,26 @@ fn words(address: Ipv6Addr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::AgentName;
+
+    #[test]
+    fn a_look_as_another_user_tells_of_the_place_where_it_was_sent_to_and_no_other() {
+        let place = |run_user: &str| Place {
+            work_dir: "/work".to_owned(),
+            run_user: run_user.to_owned(),
+        };
+        let looked = |run_user: &str| Event {
+            seen: Some(vec![SeenAgent {
+                name: AgentName::parse("demo").expect("a name"),
+                here: Site::empty(place(run_user)),
+                there: None,
+            }]),
+            ..Event::default()
+        };
+        assert!(site_at(&place("falcon"), looked("falcon")).is_some());
+        assert_eq!(site_at(&place("falcon"), looked("")), None);
+        assert_eq!(site_at(&place("falcon"), Event::default()), None);
+    }
 
     #[test]
     fn an_address_is_written_as_std_would() {

@@ -181,6 +181,7 @@ impl ActJob {
     ) -> Self {
         let mut job = Self::look(name, &task.place, role, log_level);
         job.strays = strays;
+        job.there = task.there().cloned();
         match task.step.clone() {
             Step::Install(release) => {
                 job.kind = Kind::Install;
@@ -188,11 +189,6 @@ impl ActJob {
             }
             Step::Switch { back, to } => {
                 job.kind = Kind::Switch;
-                let there = back.as_ref().map(|back| &back.place);
-                // Of another user nothing is run or touched, whatever was planned.
-                let is_ours =
-                    |there: &&Place| **there != task.place && there.run_user == task.place.run_user;
-                job.there = there.filter(is_ours).cloned();
                 job.back = back;
                 job.build = Some(to);
             }

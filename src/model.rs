@@ -493,6 +493,19 @@ pub struct Task {
     pub step: Step,
 }
 
+impl Task {
+    /// The other place that it touches, for a switch that moves the agent. Of another user nothing is run or touched,
+    /// whatever was planned.
+    pub fn there(&self) -> Option<&Place> {
+        let Step::Switch { back, .. } = &self.step else {
+            return None;
+        };
+        let place = &back.as_ref()?.place;
+        let is_ours = *place != self.place && place.run_user == self.place.run_user;
+        is_ours.then_some(place)
+    }
+}
+
 impl fmt::Display for Task {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self.place.run_user.as_str() {

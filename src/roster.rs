@@ -374,9 +374,14 @@ impl Attempt {
             error,
         });
         let seen = event.seen.and_then(|mut seen| seen.pop());
-        // A child that became another user speaks for its own agent only.
-        self.seen =
-            seen.filter(|seen| seen.name == self.name && seen.here.place == self.task.place);
+        // A child that became another user speaks for its own agent only, and for where it was sent to: of what is seen
+        // anywhere the next task may be made, as the user of that place.
+        let there = self.task.there();
+        self.seen = seen.filter(|seen| {
+            seen.name == self.name
+                && seen.here.place == self.task.place
+                && seen.there.iter().all(|site| Some(&site.place) == there)
+        });
     }
 }
 
