@@ -22,14 +22,19 @@ use crate::sys;
 
 /// After TERM a child has this long to end its script and itself; then its group gets KILL.
 const KILL_AFTER: Duration = Duration::from_secs(5);
-/// No event is longer; a child that sends such a line is broken.
-const LINE_LIMIT: usize = 8 << 20;
+const CHUNK: usize = 4096;
+/// One that prints without end is listened to for so many chunks, and then others are.
+const CHUNKS_AT_ONCE: u32 = 16;
+/// What a pipe can hold, 1 MiB: whoever has inherited it may go on printing after the child has ended.
+const LAST_CHUNKS: u32 = 256;
 
-/// How long a child may live, and how long it may be silent.
+/// How long a child may live, how long it may be silent, and how many bytes its longest event may have: one that sends
+/// a longer line is broken.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
     pub whole: Duration,
     pub silent: Option<Duration>,
+    pub longest_event: usize,
 }
 
 /// With it set, minreq would start a thread for every request.
@@ -173,36 +178,38 @@ impl Child {
         self.pipe.as_ref().map(AsRawFd::as_raw_fd)
     }
 
-    /// The events that have come; other lines go to the log.
-    fn pump(&mut self) -> Vec<Event> {
-        let mut chunk = [0; 4096];
-        while let Some(got) = self
-            .pipe
-            .as_mut()
-            .and_then(|pipe| pipe.read(&mut chunk).ok())
-        {
+    /// The events that have come, out of so many chunks; other lines go to the log.
+    fn pump(&mut self, chunks: u32) -> Vec<Event> {
+        let mut chunk = [0; CHUNK];
+        let mut events = Vec::new();
+        for _ in 0..chunks {
+            let pipe = self.pipe.as_mut();
+            let got = pipe.map_or(0, |pipe| pipe.read(&mut chunk).unwrap_or(0));
             if got == 0 {
                 break;
             }
-            self.buffer.extend_from_slice(&chunk[..got]);
-            if self.buffer.len() > LINE_LIMIT {
-                self.buffer.clear();
-                self.end("it sent a line without end".to_owned());
+            for piece in chunk[..got].split_inclusive(|byte| *byte == b'\n') {
+                events.extend(self.piece(piece));
             }
-        }
-        let mut events = Vec::new();
-        while let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
-            let rest = self.buffer.split_off(end + 1);
-            let line = std::mem::replace(&mut self.buffer, rest);
-            events.extend(self.line(String::from_utf8_lossy(&line).trim_end()));
         }
         if !events.is_empty() {
             self.last_sign = Instant::now();
         }
-        if self.buffer.is_empty() {
-            self.buffer.shrink_to(4096);
-        }
         events
+    }
+
+    /// A part of a line, which may be its end.
+    fn piece(&mut self, piece: &[u8]) -> Option<Event> {
+        self.buffer.extend_from_slice(piece);
+        if self.buffer.ends_with(b"\n") {
+            let line = std::mem::take(&mut self.buffer);
+            return self.line(String::from_utf8_lossy(&line).trim_end());
+        }
+        if self.buffer.len() > self.patience.longest_event {
+            self.buffer = Vec::new();
+            self.end("it sent a line without end".to_owned());
+        }
+        None
     }
 
     fn line(&mut self, line: &str) -> Option<Event> {
@@ -225,7 +232,12 @@ impl Child {
         self.keep_deadline(now);
         let ended = self.process.try_wait();
         // Of a child that has ended everything is in the pipe now, its last words among it.
-        let events = self.pump();
+        let is_running = matches!(ended, Ok(None));
+        let events = self.pump(if is_running {
+            CHUNKS_AT_ONCE
+        } else {
+            LAST_CHUNKS
+        });
         let why = match ended {
             Ok(status) => status.map(|status| self.explain(status)),
             Err(error) => Some(error.to_string()),
@@ -310,5 +322,77 @@ impl Child {
             format!("no progress for {} s", silent.as_secs())
         };
         self.end(why);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A child that is this script.
+    fn child(script: &str) -> Child {
+        let words = ["sh", "-c", script].map(OsStr::new).to_vec();
+        let program = words[0];
+        let patience = Patience {
+            whole: Duration::from_secs(60),
+            silent: None,
+            longest_event: 100,
+        };
+        let command = Command { program, words };
+        Child::spawn(&command, &String::new(), patience, false).expect("a shell")
+    }
+
+    /// Everything it says until it has ended, and why it did.
+    fn heard(mut child: Child) -> (Vec<Event>, String) {
+        let mut heard = Vec::new();
+        loop {
+            let (events, end) = child.tend(Instant::now());
+            heard.extend(events);
+            if let Some(end) = end {
+                return (heard, end);
+            }
+            let fd = child.fd().expect("it is open");
+            sys::wait_readable(&[fd], Duration::from_millis(10));
+        }
+    }
+
+    fn event(what: What) -> String {
+        let what = Event {
+            what,
+            ..Event::default()
+        };
+        crate::fields::write(&what)
+    }
+
+    #[test]
+    fn one_that_prints_without_end_does_not_keep_the_daemon_from_its_other_work() {
+        for script in ["yes ''", "yes '{'", "yes | tr -d '\\n'"] {
+            let mut child = child(script);
+            for _ in 0..10 {
+                let fd = child.fd().expect("it is open");
+                sys::wait_readable(&[fd], Duration::from_secs(10));
+                child.tend(Instant::now());
+            }
+            child.kill();
+        }
+    }
+
+    #[test]
+    fn events_are_taken_one_a_line_however_many_come_at_once() {
+        let phase = event(What::Phase);
+        let script = format!("yes '{phase}' | head -n 3000; echo words; printf '{phase}'");
+        let mut child = child(&script);
+        child.patience.longest_event = phase.len();
+        let (events, why) = heard(child);
+        assert_eq!(events.len(), 3000);
+        assert_eq!(why, "it ended without a word");
+    }
+
+    #[test]
+    fn a_line_longer_than_any_event_ends_the_child() {
+        let script = "printf %0101d 0; sleep 60 & wait";
+        let (events, why) = heard(child(script));
+        assert!(events.is_empty());
+        assert_eq!(why, "it sent a line without end");
     }
 }

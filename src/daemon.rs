@@ -24,7 +24,11 @@ use crate::user;
 const BEAT_PATIENCE: Patience = Patience {
     whole: Duration::from_secs(60),
     silent: None,
+    // Of 10,000 agents.
+    longest_event: 8 << 20,
 };
+/// An act reports one agent, at two places at most, in 20 KB or so. It may belong to a hostile user.
+const LONGEST_ACT_EVENT: usize = 64 << 10;
 /// A finished transition is reported after this, together with others that end at the same time.
 const REPORT_SOON: Duration = Duration::from_secs(1);
 /// A host of hundreds of agents starts them in turns; more at once would starve the heartbeat.
@@ -629,11 +633,13 @@ fn patience(step: &Step) -> Patience {
     let whole = |seconds| Patience {
         whole: Duration::from_secs(seconds),
         silent: None,
+        longest_event: LONGEST_ACT_EVENT,
     };
     match step {
         Step::Install(_) => Patience {
             whole: Duration::from_secs(2 * 3600),
             silent: Some(Duration::from_secs(60)),
+            longest_event: LONGEST_ACT_EVENT,
         },
         Step::Switch { .. } => whole(900),
         Step::Start(_) | Step::Stop(_) => whole(300),
