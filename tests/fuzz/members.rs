@@ -1,0 +1,122 @@
+//! gzip by another decoder, for gzip.rs to be compared with: headers by RFC 1952, deflate as zlib has it. And the mutator's
+//! half of it: a trailer that is right again, so that fuzzing gets past the checksum.
+
+use flate2::{Crc, Decompress, FlushDecompress, Status};
+
+/// Larger outputs are not compared: several windows of deflate tell as much as megabytes, and take less time.
+pub const OUTPUT_LIMIT: usize = 256 << 10;
+
+/// One member as it stands in the file.
+pub struct Member {
+    /// Where its trailer begins, right or wrong.
+    pub trailer: usize,
+    pub text: Vec<u8>,
+}
+
+impl Member {
+    pub fn right_trailer(&self) -> [u8; 8] {
+        let mut crc = Crc::new();
+        crc.update(&self.text);
+        let mut trailer = [0; 8];
+        trailer[..4].copy_from_slice(&crc.sum().to_le_bytes());
+        trailer[4..].copy_from_slice(&crc.amount().to_le_bytes());
+        trailer
+    }
+}
+
+/// The member that begins here, up to its trailer; none when it has a bad header, bad deflate or no end.
+pub fn member(bytes: &[u8], from: usize) -> Option<Member> {
+    let start = from + header(bytes.get(from..)?)?;
+    let mut inflate = Decompress::new(false);
+    let mut text = Vec::with_capacity(64 << 10);
+    loop {
+        let read = usize::try_from(inflate.total_in()).ok()?;
+        let before = (inflate.total_in(), inflate.total_out());
+        let input = bytes.get(start + read..)?;
+        let status = inflate
+            .decompress_vec(input, &mut text, FlushDecompress::None)
+            .ok()?;
+        if status == Status::StreamEnd {
+            let trailer = start + usize::try_from(inflate.total_in()).ok()?;
+            return Some(Member { trailer, text });
+        }
+        let is_full = text.len() == text.capacity();
+        if text.len() > OUTPUT_LIMIT
+            || !is_full && before == (inflate.total_in(), inflate.total_out())
+        {
+            return None;
+        }
+        if is_full {
+            text.reserve(text.len().max(1));
+        }
+    }
+}
+
+fn header(bytes: &[u8]) -> Option<usize> {
+    let [0x1f, 0x8b, 8, flags, _, _, _, _, _, _, ..] = bytes else {
+        return None;
+    };
+    let mut at = 10;
+    if flags & 4 != 0 {
+        at += 2 + usize::from(*bytes.get(at)?) + (usize::from(*bytes.get(at + 1)?) << 8);
+    }
+    for text in [8, 16] {
+        if flags & text != 0 {
+            at += 1 + bytes.get(at..)?.iter().position(|byte| *byte == 0)?;
+        }
+    }
+    at += usize::from(flags & 2);
+    (at <= bytes.len()).then_some(at)
+}
+
+/// The text of all members, or none where the file is no gzip, or is cut.
+pub fn read(bytes: &[u8]) -> Option<Vec<u8>> {
+    let (mut text, mut at) = (Vec::new(), 0);
+    loop {
+        let member = member(bytes, at)?;
+        if bytes.get(member.trailer..member.trailer + 8)? != member.right_trailer() {
+            return None;
+        }
+        text.extend(&member.text);
+        at = member.trailer + 8;
+        at += bytes[at..].iter().take_while(|byte| **byte == 0).count();
+        if at == bytes.len() {
+            return Some(text);
+        }
+    }
+}
+
+/// Puts right what the checksum of each member says of it, as far as the members go.
+pub fn mend(bytes: &mut [u8]) {
+    let mut at = 0;
+    while let Some(member) = member(bytes, at) {
+        let Some(trailer) = bytes.get_mut(member.trailer..member.trailer + 8) else {
+            return;
+        };
+        trailer.copy_from_slice(&member.right_trailer());
+        at = member.trailer + 8;
+        at += bytes[at..].iter().take_while(|byte| **byte == 0).count();
+    }
+}
+
+/// A gzip file of one member that holds this as it is.
+pub fn stored(text: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+    let mut blocks = text.chunks(0xffff).peekable();
+    if blocks.peek().is_none() {
+        bytes.extend([1, 0, 0, 0xff, 0xff]);
+    }
+    while let Some(block) = blocks.next() {
+        let length = u16::try_from(block.len()).expect("a chunk");
+        bytes.push(u8::from(blocks.peek().is_none()));
+        bytes.extend(length.to_le_bytes());
+        bytes.extend((!length).to_le_bytes());
+        bytes.extend(block);
+    }
+    let member = Member {
+        trailer: 0,
+        text: text.to_owned(),
+    };
+    bytes.extend(member.right_trailer());
+    bytes
+}

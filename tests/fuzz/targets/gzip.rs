@@ -1,0 +1,33 @@
+//! gzip from a release store, against another decoder: what one takes the other takes, with the same bytes.
+#![no_main]
+
+use std::io::Read;
+
+use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
+use ops_updater::gzip::Gzip;
+use ops_updater::members;
+
+fuzz_target!(|bytes: &[u8]| {
+    let mut ours = Vec::new();
+    let read = Gzip::new(bytes)
+        .map(|gzip| gzip.take(members::OUTPUT_LIMIT as u64))
+        .and_then(|mut gzip| gzip.read_to_end(&mut ours));
+    if ours.len() >= members::OUTPUT_LIMIT {
+        return;
+    }
+    let theirs = members::read(bytes);
+    match (read, theirs) {
+        (Ok(_), Some(theirs)) => assert!(ours == theirs, "the two differ"),
+        (Ok(_), None) => panic!("only we take it, {} bytes", ours.len()),
+        (Err(error), Some(theirs)) => panic!("only we refuse it: {error}; {} bytes", theirs.len()),
+        (Err(_), None) => {}
+    }
+});
+
+fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    let size = fuzzer_mutate(data, size, max_size);
+    if !seed.is_multiple_of(8) {
+        members::mend(&mut data[..size]);
+    }
+    size
+});
