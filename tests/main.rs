@@ -31,6 +31,7 @@ mod limits;
 mod log_file;
 mod log_lines;
 mod moves;
+mod network_names;
 mod operator;
 mod pacing;
 mod pack;

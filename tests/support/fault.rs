@@ -1,7 +1,7 @@
 //! A server of network faults: every connection gets what the test's own code writes into the socket.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -125,7 +125,14 @@ pub struct Faults {
 
 impl Faults {
     pub fn serve(answer: impl Fn(Exchange) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port on loopback");
+        Self::serve_at((Ipv4Addr::LOCALHOST, 0).into(), answer)
+    }
+
+    pub fn serve_at(
+        addr: SocketAddr,
+        answer: impl Fn(Exchange) + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(addr).expect("a free port on loopback");
         let addr = listener
             .local_addr()
             .expect("a bound socket has an address");

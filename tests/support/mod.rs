@@ -14,6 +14,7 @@ pub mod fault;
 pub mod host;
 pub mod json;
 pub mod meta;
+pub mod names;
 pub mod platform;
 pub mod points;
 pub mod power;

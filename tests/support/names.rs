@@ -1,0 +1,146 @@
+//! Names and addresses as a host in trouble has them: own /etc/hosts and /etc/resolv.conf in a mount namespace, addresses
+//! that never answer, name servers that answer what a test says. Needs root; a test asks [`can_mount`] first.
+
+use super::host::Host;
+use super::platform;
+use std::fs;
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// False, said where no test harness swallows it, when this process may not mount.
+pub fn can_mount() -> bool {
+    let done = Command::new("unshare").args(["-m", "true"]).status();
+    let can = done.is_ok_and(|status| status.success());
+    if !can {
+        let thread = std::thread::current();
+        let test = thread.name().unwrap_or("a test");
+        let _ = writeln!(std::io::stderr(), "SKIPPED: needs root to mount: {test}");
+    }
+    can && platform::has_own("the resolver")
+}
+
+/// The daemon in a mount namespace of its own, where each file is another.
+pub fn with_files(host: &Host, files: &[(&str, &Path)]) -> Command {
+    let mut lines = "mount --make-rprivate /".to_owned();
+    for (file, instead) in files {
+        lines = format!("{lines} && mount --bind '{}' {file}", instead.display());
+    }
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", &(lines + " && exec \"$@\""), "sh"]);
+    let daemon = host.command();
+    command.arg(daemon.get_program()).args(daemon.get_args());
+    for (key, value) in daemon.get_envs() {
+        command.env(key, value.unwrap_or_default());
+    }
+    command.current_dir(&host.dir);
+    command.stdin(Stdio::null()).process_group(0);
+    command
+}
+
+/// The daemon where these lines are /etc/hosts, and names that are not in it are asked from this name server.
+pub fn with_names(host: &Host, hosts: &str, name_server: Ipv4Addr) -> Command {
+    let write = |name: &str, text: &str| -> PathBuf {
+        let path = host.dir.join(name);
+        fs::write(&path, text).expect("a file");
+        path
+    };
+    let hosts = write("hosts", hosts);
+    let resolv = write("resolv.conf", &format!("nameserver {name_server}\n"));
+    with_files(
+        host,
+        &[("/etc/hosts", &hosts), ("/etc/resolv.conf", &resolv)],
+    )
+}
+
+/// An address where nobody answers, not even with a refusal: its queue is full, so that whatever comes is dropped.
+pub struct Blackhole {
+    listener: TcpListener,
+    queued: Vec<TcpStream>,
+}
+
+impl Blackhole {
+    pub fn at(addr: SocketAddr) -> Self {
+        let listener = TcpListener::bind(addr).expect("a free port on loopback");
+        shorten_queue(&listener);
+        let addr = listener.local_addr().expect("it is bound");
+        let mut queued = Vec::new();
+        while let Ok(stream) = TcpStream::connect_timeout(&addr, Duration::from_millis(300)) {
+            queued.push(stream);
+            assert!(queued.len() < 10, "the queue of {addr} never fills");
+        }
+        Self { listener, queued }
+    }
+
+    pub fn port(&self) -> u16 {
+        let addr = self.listener.local_addr().expect("it is bound");
+        addr.port()
+    }
+}
+
+#[expect(unsafe_code, reason = "std sets no length for the queue of a listener")]
+fn shorten_queue(listener: &TcpListener) {
+    // SAFETY: listen takes two numbers and touches no memory.
+    let done = unsafe { libc::listen(listener.as_raw_fd(), 0) };
+    assert_eq!(done, 0, "a shorter queue");
+}
+
+/// A name server at the one port that resolvers ask, on an address of loopback of its own. What it answers to a query
+/// is the test's own code's; None is silence.
+pub struct NameServer {
+    pub addr: Ipv4Addr,
+    queries: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+}
+
+static SERVERS: AtomicU8 = AtomicU8::new(1);
+
+impl NameServer {
+    pub fn serve(answer: impl Fn(&[u8]) -> Option<Vec<u8>> + Send + 'static) -> Self {
+        let [high, low] = (std::process::id() as u16).to_be_bytes();
+        let count = SERVERS.fetch_add(1, Ordering::Relaxed);
+        let addr = Ipv4Addr::new(127, 64 + count, high, low);
+        let socket = UdpSocket::bind((addr, 53)).expect("port 53 of an address of our own");
+        let patience = Some(Duration::from_millis(100));
+        socket.set_read_timeout(patience).expect("a timeout");
+        let (queries, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let server = Self {
+            addr,
+            queries: queries.clone(),
+            stop: stop.clone(),
+        };
+        std::thread::spawn(move || {
+            let mut query = [0; 1500];
+            while !stop.load(Ordering::Relaxed) {
+                let Ok((got, from)) = socket.recv_from(&mut query) else {
+                    continue;
+                };
+                queries.fetch_add(1, Ordering::Relaxed);
+                if let Some(answer) = answer(&query[..got]) {
+                    let _ = socket.send_to(&answer, from);
+                }
+            }
+        });
+        server
+    }
+
+    pub fn silent() -> Self {
+        Self::serve(|_| None)
+    }
+
+    pub fn queries(&self) -> usize {
+        self.queries.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for NameServer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
