@@ -37,6 +37,7 @@ mod syntax;
 
 // Tools, which know of no agent.
 mod control;
+mod dial;
 mod digest;
 mod disk;
 mod error;

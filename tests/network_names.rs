@@ -38,7 +38,11 @@ fn installs_in_spite_of(dead: IpAddr, alive: IpAddr) {
         answer(&mut exchange, &entries, &bytes);
     });
     host.set("server", &quote(&format!("twins.test:{port}")));
-    let command = with_names(&host, &format!("{dead} twins.test\n{alive} twins.test\n"), NOBODY);
+    let command = with_names(
+        &host,
+        &format!("{dead} twins.test\n{alive} twins.test\n"),
+        NOBODY,
+    );
     host.start_as(command);
     host.wait_within(Duration::from_secs(50), "demo to run", || {
         host.running("demo").len() == 1

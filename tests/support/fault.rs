@@ -128,10 +128,7 @@ impl Faults {
         Self::serve_at((Ipv4Addr::LOCALHOST, 0).into(), answer)
     }
 
-    pub fn serve_at(
-        addr: SocketAddr,
-        answer: impl Fn(Exchange) + Send + Sync + 'static,
-    ) -> Self {
+    pub fn serve_at(addr: SocketAddr, answer: impl Fn(Exchange) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(addr).expect("a free port on loopback");
         let addr = listener
             .local_addr()

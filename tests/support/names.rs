@@ -103,13 +103,16 @@ static SERVERS: AtomicU8 = AtomicU8::new(1);
 
 impl NameServer {
     pub fn serve(answer: impl Fn(&[u8]) -> Option<Vec<u8>> + Send + 'static) -> Self {
-        let [high, low] = (std::process::id() as u16).to_be_bytes();
+        let [.., high, low] = std::process::id().to_be_bytes();
         let count = SERVERS.fetch_add(1, Ordering::Relaxed);
         let addr = Ipv4Addr::new(127, 64 + count, high, low);
         let socket = UdpSocket::bind((addr, 53)).expect("port 53 of an address of our own");
         let patience = Some(Duration::from_millis(100));
         socket.set_read_timeout(patience).expect("a timeout");
-        let (queries, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let (queries, stop) = (
+            Arc::new(AtomicUsize::new(0)),
+            Arc::new(AtomicBool::new(false)),
+        );
         let server = Self {
             addr,
             queries: queries.clone(),
