@@ -1,15 +1,16 @@
 //! Users that a directory server knows and /etc/passwd does not: `id` speaks for them.
 
 use crate::support::host::Host;
+use crate::support::names::with_files;
 use crate::support::procs;
 use crate::support::users::{can_make_users, four, mode, not_of, noting};
 use std::fs;
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
 
 const UID: u32 = 70_123;
 
 /// `id` as a host with LDAP has it: it knows one user more. The real one answers for everybody else.
-fn id_of_the_directory(host: &Host, user: &str) -> String {
+fn id_of_the_directory(host: &Host, user: &str) -> PathBuf {
     let real = host.dir.join("id.real");
     fs::copy("/usr/bin/id", &real).expect("a copy of id");
     let fake = host.dir.join("id");
@@ -19,21 +20,7 @@ fn id_of_the_directory(host: &Host, user: &str) -> String {
     );
     fs::write(&fake, text).expect("a script");
     mode(&fake, 0o755);
-    fake.display().to_string()
-}
-
-/// The daemon in a mount namespace of its own, where /usr/bin/id is this one.
-fn with_id(host: &Host, id: &str) -> Command {
-    let mut command = Command::new("unshare");
-    let lines = "mount --make-rprivate / && mount --bind \"$0\" /usr/bin/id && exec \"$@\"";
-    command.args(["-m", "sh", "-c", lines, id]);
-    let daemon = host.command();
-    command.arg(daemon.get_program()).args(daemon.get_args());
-    for (key, value) in daemon.get_envs() {
-        command.env(key, value.unwrap_or_default());
-    }
-    command.current_dir(&host.dir).stdin(Stdio::null());
-    command
+    fake
 }
 
 #[test]
@@ -46,7 +33,7 @@ fn an_agent_of_a_user_that_only_a_directory_server_knows_runs_with_all_its_group
     let id = id_of_the_directory(&host, user);
     host.offer(&noting("demo", "1.0.0"));
     host.desire(&[host.want("demo", "1.0.0").run_user(user)]);
-    let command = with_id(&host, &id);
+    let command = with_files(&host, &[("/usr/bin/id", &id)]);
     host.start_as(command);
     let running = host.wait_running("demo", "1.0.0");
     let status = |key| procs::status(running.pid, key).expect("a process of ours");

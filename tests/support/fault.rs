@@ -16,6 +16,7 @@ pub struct Exchange {
     pub method: String,
     pub path: String,
     pub head: String,
+    pub body: String,
     pub stream: TcpStream,
     stop: Arc<AtomicBool>,
 }
@@ -161,6 +162,10 @@ impl Faults {
         self.addr.to_string()
     }
 
+    pub fn port(&self) -> u16 {
+        self.addr.port()
+    }
+
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.addr)
     }
@@ -185,7 +190,7 @@ impl Drop for Faults {
     }
 }
 
-/// Reads a request's head, and its body into nowhere.
+/// Reads a request.
 fn receive(
     stream: TcpStream,
     heads: &Mutex<Vec<String>>,
@@ -208,7 +213,8 @@ fn receive(
             .parse::<u64>()
             .ok()
     });
-    let _ = std::io::copy(&mut reader.take(length.unwrap_or(0)), &mut std::io::sink());
+    let mut body = String::new();
+    let _ = reader.take(length.unwrap_or(0)).read_to_string(&mut body);
     let mut words = head.split_whitespace().map(str::to_owned);
     let (method, path) = (words.next()?, words.next()?);
     heads
@@ -221,6 +227,7 @@ fn receive(
         method,
         path,
         head,
+        body,
         stream,
         stop,
     })

@@ -142,6 +142,48 @@ impl NameServer {
     }
 }
 
+/// What a good name server answers: 127.0.0.1 to a question for an address of IPv4, and nothing to any other.
+pub fn loopback(query: &[u8]) -> Vec<u8> {
+    let record = b"\xc0\x0c\0\x01\0\x01\0\0\0\x01\0\x04\x7f\0\0\x01";
+    if is_for_ipv4(query) {
+        reply(query, 0, record)
+    } else {
+        reply(query, 0, b"")
+    }
+}
+
+/// Whether the question, which ends with type and class, is for type A.
+pub fn is_for_ipv4(query: &[u8]) -> bool {
+    question(query).ends_with(b"\0\x01\0\x01")
+}
+
+/// An answer with this code and, unless it is empty, this one record.
+pub fn reply(query: &[u8], code: u8, record: &[u8]) -> Vec<u8> {
+    let records = u8::from(!record.is_empty());
+    let head = [
+        query[0],
+        query[1],
+        0x81,
+        0x80 | code,
+        0,
+        1,
+        0,
+        records,
+        0,
+        0,
+        0,
+        0,
+    ];
+    [&head, question(query), record].concat()
+}
+
+/// What follows the head, without the records of extensions.
+fn question(query: &[u8]) -> &[u8] {
+    let rest = &query[12..];
+    let end = rest.iter().position(|byte| *byte == 0);
+    &rest[..end.map_or(rest.len(), |end| rest.len().min(end + 5))]
+}
+
 impl Drop for NameServer {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
