@@ -31,6 +31,8 @@ mod limits;
 mod log_file;
 mod log_lines;
 mod moves;
+mod network;
+mod network_faults;
 mod network_names;
 mod operator;
 mod pacing;

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd as _;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -47,6 +48,10 @@ impl Exchange {
         let Some(from) = self.range() else {
             return self.reply("200 OK", &[], bytes);
         };
+        if from >= bytes.len() {
+            let range = format!("Content-Range: bytes */{}", bytes.len());
+            return self.reply("416 Range Not Satisfiable", &[&range], b"");
+        }
         let range = format!(
             "Content-Range: bytes {from}-{}/{}",
             bytes.len() - 1,
@@ -112,9 +117,39 @@ impl Exchange {
         }
     }
 
+    /// Ends the connection by a reset once the peer's system has all that was sent, so that it is known what it got.
+    pub fn reset(&mut self) {
+        let began = Instant::now();
+        while unsent(&self.stream) > 0 && !self.stopped() && began.elapsed() < LONGEST {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        reset_when_dropped(&self.stream);
+    }
+
     pub fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
+}
+
+/// The bytes that the peer's system has not acknowledged.
+#[expect(unsafe_code, reason = "std has no call for it")]
+fn unsent(stream: &TcpStream) -> i32 {
+    let mut bytes = 0;
+    // SAFETY: this request fills one int.
+    unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    bytes
+}
+
+#[expect(unsafe_code, reason = "std's call for it is not stable")]
+fn reset_when_dropped(stream: &TcpStream) {
+    let linger = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    let size = u32::try_from(size_of_val(&linger)).expect("it is small");
+    let (fd, value) = (stream.as_raw_fd(), (&raw const linger).cast());
+    // SAFETY: the kernel reads the struct, which is as long as it is told.
+    unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, value, size) };
 }
 
 /// Listens on loopback and gives each request to `answer`, each on its own thread.
