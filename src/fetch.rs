@@ -83,8 +83,9 @@ fn check_answered(what: &'static str, url: &str, answer: &ResponseLazy) -> Resul
     Ok(())
 }
 
+/// The last of that name: minreq, too, takes the last of several lengths.
 fn header<'a>(answer: &'a ResponseLazy, name: &str) -> Option<&'a str> {
-    let mut headers = answer.headers.iter();
+    let mut headers = answer.headers.iter().rev();
     headers
         .find(|(key, _)| key.trim().eq_ignore_ascii_case(name))
         .map(|(_, value)| value.trim())

@@ -117,17 +117,16 @@ fn store(
             return;
         };
         let tarball = &tarballs[&name];
-        let body = match &exchange.path {
-            path if path.ends_with(".md5") => {
-                format!("{}  {name}\n", md5_hex(tarball)).into_bytes()
-            }
-            path if path.ends_with("/config") => config(&name),
-            _ => tarball.clone(),
+        let sum = format!("{}  {name}\n", md5_hex(tarball)).into_bytes();
+        let body = match exchange.path.rsplit(['/', '.']).next() {
+            Some("md5") => &sum,
+            Some("config") => &config(&name),
+            _ => tarball,
         };
         if is_bad.load(Ordering::Relaxed) && case.is_target(&exchange.path) {
-            (case.fault.give)(&mut exchange, &body);
+            (case.fault.give)(&mut exchange, body);
         } else {
-            exchange.serve(&body);
+            exchange.serve(body);
         }
     })
 }

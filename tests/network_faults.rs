@@ -135,10 +135,10 @@ pub const LENGTHS: &[Fault] = &[
     fault("not-a-number", "", |x, b| length(x, b, "12a")),
     fault("no-word", "", |x, b| length(x, b, "")),
     fault("larger-than-any-disk", "", |x, b| {
-        length(x, b, "999999999999999")
+        length(x, b, "999999999999999");
     }),
     fault("larger-than-64-bits", "", |x, b| {
-        length(x, b, "99999999999999999999")
+        length(x, b, "99999999999999999999");
     }),
     fault("twice-the-same", ALL, |x, b| {
         let right = asked_for(x, b);
@@ -187,16 +187,16 @@ pub const CHUNKS: &[Fault] = &[
         x.send(b"\r\n0\r\n\r\n");
     }),
     fault("no-size", "", |x, b| {
-        chunked(x, b, |_| "zz".to_owned(), "0\r\n\r\n")
+        chunked(x, b, |_| "zz".to_owned(), "0\r\n\r\n");
     }),
     fault("negative", "", |x, b| {
-        chunked(x, b, |length| format!("-{length:x}"), "0\r\n\r\n")
+        chunked(x, b, |length| format!("-{length:x}"), "0\r\n\r\n");
     }),
     fault("larger-than-64-bits", "", |x, b| {
-        chunked(x, b, |_| "f".repeat(17), "")
+        chunked(x, b, |_| "f".repeat(17), "");
     }),
     fault("size-without-end", "", |x, b| {
-        chunked(x, b, |_| "0".repeat(1 << 20), "")
+        chunked(x, b, |_| "0".repeat(1 << 20), "");
     }),
     fault("size-too-small", "", |x, b| {
         chunked(x, b, |length| hex(length / 2), "0\r\n\r\n");
@@ -257,7 +257,7 @@ pub const HEADS: &[Fault] = &[
         x.reply("206 Partial Content", &[&range], b);
     }),
     fault("206-of-no-range", "b", |x, b| {
-        x.reply("206 Partial Content", &[], b)
+        x.reply("206 Partial Content", &[], b);
     }),
     fault("redirect-to-itself", "", |x, _| {
         let location = format!("Location: {}", x.path);
@@ -277,14 +277,14 @@ pub const HEADS: &[Fault] = &[
         endless(x, b"xxxxxxxxxxxx");
     }),
     fault("status-without-end", "", |x, _| {
-        endless(x, b"HTTP/1.1 200 O")
+        endless(x, b"HTTP/1.1 200 O");
     }),
     fault("status-of-no-number", "", |x, b| {
         x.send(b"HTTP/1.1 OK 200\r\n\r\n");
         x.send(b);
     }),
     fault("no-http", "", |x, _| {
-        x.send(b"SSH-2.0-OpenSSH_9.2\r\n\0\0\0\xff\xfe\r\n")
+        x.send(b"SSH-2.0-OpenSSH_9.2\r\n\0\0\0\xff\xfe\r\n");
     }),
     fault("body-without-end", "", |x, _| {
         x.head("200 OK", &[], None);
