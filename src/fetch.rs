@@ -56,11 +56,16 @@ pub fn post(url: &str, body: String, limit: u64) -> Result<Answer> {
     let mut answer = request.send_lazy().at("post to", url)?;
     check_answered("post to", url, &answer)?;
     let retry_after = header(&answer, "retry-after").and_then(|value| value.trim().parse().ok());
+    let body = match answer.status_code {
+        // It has none, and minreq would wait for the server to close.
+        204 => Vec::new(),
+        _ => read_up_to(&mut answer, limit, &mut |_, _| Ok(())).at("read the answer of", url)?,
+    };
     Ok(Answer {
         status: answer.status_code,
         reason: answer.reason_phrase.clone(),
         retry_after,
-        body: read_up_to(&mut answer, limit, &mut |_, _| Ok(())).at("read the answer of", url)?,
+        body,
     })
 }
 

@@ -32,6 +32,7 @@ mod log_file;
 mod log_lines;
 mod moves;
 mod network;
+mod network_beats;
 mod network_faults;
 mod network_names;
 mod operator;
