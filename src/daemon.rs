@@ -58,6 +58,8 @@ pub struct Daemon {
     next_beat: Instant,
     /// Before this the server is left in peace.
     next_post: Instant,
+    /// The next beat posts all the same, whatever comes of one that is under way: an operator wants it.
+    is_wanted: bool,
     failed_posts: u32,
     said: Said,
 }
@@ -120,6 +122,7 @@ impl Daemon {
         Ok(Self {
             next_beat: now + schedule::first_beat(config.interval, random.generate()),
             next_post: now,
+            is_wanted: false,
             program: OwnProgram::find()?,
             run_user,
             source,
@@ -163,7 +166,7 @@ impl Daemon {
                     libc::SIGHUP => self.reload(),
                     libc::SIGUSR1 => {
                         self.next_beat = Instant::now();
-                        self.next_post = self.next_beat;
+                        self.is_wanted = true;
                     }
                     _ => {}
                 }
@@ -204,7 +207,7 @@ impl Daemon {
     fn start_beat(&mut self) {
         let now = Instant::now();
         self.next_beat = now + schedule::next_beat(self.config.interval, self.random.generate());
-        let posts = now >= self.next_post;
+        let posts = std::mem::take(&mut self.is_wanted) || now >= self.next_post;
         let hostname = match self.config.hostname.as_str() {
             "" => sys::hostname().unwrap_or_default(),
             name => name.to_owned(),
@@ -559,7 +562,7 @@ impl Daemon {
         let now = Instant::now();
         let first = schedule::first_beat(self.config.interval, self.random.generate());
         self.next_beat = self.next_beat.min(now + first);
-        self.next_post = now;
+        self.is_wanted = true;
         self.failed_posts = 0;
     }
 
