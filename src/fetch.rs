@@ -9,7 +9,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use minreq::{Request, ResponseLazy};
 
@@ -33,7 +33,8 @@ const UNPACKED_ESTIMATE: u64 = 4;
 /// Broken connections in a row that bring next to nothing; one that brings more starts the count again.
 const BARREN_TRIES: u32 = 3;
 const FRUITFUL: u64 = 16 << 10;
-/// Before every further connection, for a store in trouble has many of us.
+/// From the beginning of a fruitful connection to the next one, and after one that was not: a store in trouble has many
+/// of us.
 const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 /// How often a download may begin again from nothing within one attempt.
 const FRESH_STARTS: u32 = 2;
@@ -369,7 +370,7 @@ impl<'a> Download<'a> {
         let mut barren = 0;
         let mut without_length = String::new();
         loop {
-            let before = self.have;
+            let (before, began) = (self.have, Instant::now());
             let error = match self.connection(progress) {
                 Cut::Complete => return Ok(()),
                 Cut::Fatal(error) => return Err(error),
@@ -388,7 +389,11 @@ impl<'a> Download<'a> {
             if barren >= BARREN_TRIES || self.fresh_starts > FRESH_STARTS {
                 return Err(error);
             }
-            std::thread::sleep(RECONNECT_PAUSE * barren.max(1));
+            let pause = match barren {
+                0 => RECONNECT_PAUSE.saturating_sub(began.elapsed()),
+                _ => RECONNECT_PAUSE * barren,
+            };
+            std::thread::sleep(pause);
         }
     }
 

@@ -35,6 +35,7 @@ mod network;
 mod network_beats;
 mod network_faults;
 mod network_names;
+mod network_resets;
 mod operator;
 mod pacing;
 mod pack;

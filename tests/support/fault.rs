@@ -19,6 +19,8 @@ pub struct Exchange {
     pub head: String,
     pub body: String,
     pub stream: TcpStream,
+    /// The bytes that were sent, heads included.
+    pub sent: usize,
     stop: Arc<AtomicBool>,
 }
 
@@ -80,10 +82,9 @@ impl Exchange {
 
     /// Raw bytes; a peer that went away is no error.
     pub fn send(&mut self, bytes: &[u8]) {
-        let _ = self
-            .stream
-            .write_all(bytes)
-            .and_then(|()| self.stream.flush());
+        let done = self.stream.write_all(bytes);
+        let _ = done.and_then(|()| self.stream.flush());
+        self.sent += bytes.len();
     }
 
     /// Raw bytes at so many a second; false if the peer went away.
@@ -264,6 +265,7 @@ fn receive(
         head,
         body,
         stream,
+        sent: 0,
         stop,
     })
 }
