@@ -36,6 +36,7 @@ mod network_beats;
 mod network_faults;
 mod network_names;
 mod network_resets;
+mod network_silence;
 mod operator;
 mod pacing;
 mod pack;
