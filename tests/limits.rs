@@ -7,12 +7,12 @@ use crate::support::archive::{BLOCK, header, pax_record};
 use crate::support::fault::Faults;
 use crate::support::host::Host;
 use crate::support::json::Json as _;
+use crate::support::memory::InMemory;
 use crate::support::platform::{has_own, patience};
 use crate::support::watch::names;
 use crate::support::wire::Answer;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tar::EntryType;
 
@@ -55,24 +55,6 @@ fn thousands_of_bad_entries_are_counted_and_not_repeated() {
     assert!(lines < 60, "{lines} lines in the log");
 }
 
-/// A directory in memory: tens of thousands of directories are removed from a disk in half a minute.
-struct InMemory(PathBuf);
-
-impl InMemory {
-    fn of(host: &Host) -> Self {
-        let name = host.dir.file_name().expect("a sandbox has a name");
-        let memory = Path::new("/dev/shm");
-        let base = if memory.is_dir() { memory } else { &host.dir };
-        Self(base.join(name).join("work"))
-    }
-}
-
-impl Drop for InMemory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(self.0.parent().expect("it has one"));
-    }
-}
-
 /// Offers demo with files this deep in directories that no entry names: it must be refused once, soon and whole.
 fn refused_soon(files: u32, depth: usize) -> String {
     let mut bytes = spoiled();
@@ -84,7 +66,7 @@ fn refused_soon(files: u32, depth: usize) -> String {
     host.meta.publish("demo", "1.0.0", bytes.gzip());
     // So long that there is one attempt.
     host.set("interval", "60");
-    host.desire(&[host.want("demo", "1.0.0").work_dir(&work.0)]);
+    host.desire(&[host.want("demo", "1.0.0").work_dir(&work.dir)]);
     host.start();
     prompt(&host);
     host.wait_for("the download", || !host.meta.downloads().is_empty());
@@ -93,7 +75,7 @@ fn refused_soon(files: u32, depth: usize) -> String {
     let took = began.elapsed();
     assert!(took < patience(Duration::from_secs(15)), "{took:?}");
     assert!(host.calls("demo").is_empty());
-    assert_eq!(names(&work.0.join("demo/.updater")), ["lock"]);
+    assert_eq!(names(&work.dir.join("demo/.updater")), ["lock"]);
     error
 }
 

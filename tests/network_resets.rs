@@ -6,6 +6,7 @@ use crate::support::archive;
 use crate::support::fault::{Exchange, Faults};
 use crate::support::host::Host;
 use crate::support::md5_hex;
+use crate::support::memory::InMemory;
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,6 +36,8 @@ fn serve_up_to(exchange: &mut Exchange, bytes: &[u8], most: usize) {
 #[test]
 fn a_tarball_of_200_mb_over_a_link_that_resets_every_5_mb_costs_hardly_more_than_its_bytes() {
     let mut host = Host::new();
+    let memory = InMemory::of(&host);
+    host.work.clone_from(&memory.dir);
     let agent = Agent::new("demo", "1.0.0").archive(&host.dir);
     let bytes = agent.stored_with("data", &archive::noise(MB, 9), 200);
     let (digest, length) = (md5_hex(&bytes), bytes.len());
@@ -51,6 +54,7 @@ fn a_tarball_of_200_mb_over_a_link_that_resets_every_5_mb_costs_hardly_more_than
     host.wait_within(PATIENCE, "demo to run", || host.running("demo").len() == 1);
     let (took, sent) = (began.elapsed(), sent.load(Ordering::Relaxed));
     let connections = store.heads().len();
+    drop(host);
     eprintln!("{sent} bytes for {length}, {connections} connections, {took:?}");
     assert!(connections >= 40, "{connections} connections");
     assert!(

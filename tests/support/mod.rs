@@ -13,6 +13,7 @@ pub mod canary;
 pub mod fault;
 pub mod host;
 pub mod json;
+pub mod memory;
 pub mod meta;
 pub mod names;
 pub mod platform;
