@@ -86,7 +86,6 @@ fn harm_nothing(faults: &'static [Fault]) {
             });
             continue;
         }
-        meta.wait_for(&host, at);
         assert_eq!(
             host.running(name),
             std::slice::from_ref(&before[at]),
@@ -101,7 +100,6 @@ fn harm_nothing(faults: &'static [Fault]) {
         meta.wait_for(&host, faults.len());
     }
     eprintln!("{} answers in {:?}", faults.len(), began.elapsed());
-    assert!(began.elapsed() < Duration::from_secs(90));
     let last = names[0];
     let mut desired = meta.desired.lock().expect("a list");
     desired[0] = host.want(last, "1.0.0").cmd("stop");

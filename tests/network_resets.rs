@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 const MB: usize = 1 << 20;
-const PATIENCE: Duration = Duration::from_secs(110);
+const PATIENCE: Duration = Duration::from_secs(170);
 
 /// The whole body or the rest of it, but no more than this; then the link resets, unless that was all.
 fn serve_up_to(exchange: &mut Exchange, bytes: &[u8], most: usize) {
