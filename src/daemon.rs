@@ -496,7 +496,7 @@ impl Daemon {
         if is_to_run && matches!(task.step, Step::Stop(_)) {
             self.between.insert(name.clone(), ());
         }
-        if self.tell(name, task, attempt.failure.as_ref()) {
+        if self.tell(name, task, attempt.failure.as_ref()) || attempt.seen.is_none() {
             self.next_beat = self.next_beat.min(Instant::now() + REPORT_SOON);
         }
         let interval = self.config.interval;

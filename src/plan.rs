@@ -37,7 +37,10 @@ pub fn steps(desired: &Desired, seen: &Seen, memory: &Memory, now: u64) -> Vec<T
         Cmd::Start if is_home(desired, seen) => {
             Vec::from_iter(keep_running(desired, seen, memory, now))
         }
-        Cmd::Start if memory.is_waiting(now) => Vec::from_iter(stay(seen, memory, now)),
+        // A stop that nobody vouches for is followed all the same, or a move to another user would never end.
+        Cmd::Start if memory.is_waiting(now) && memory.stops_in_doubt == 0 => {
+            Vec::from_iter(stay(seen, memory, now))
+        }
         Cmd::Start => replace(desired, seen, memory, now),
     }
 }
@@ -85,12 +88,7 @@ fn keep_running(desired: &Desired, seen: &Seen, memory: &Memory, now: u64) -> Op
 /// The desired build failed a short while ago: whatever is at home is kept running.
 fn stay(seen: &Seen, memory: &Memory, now: u64) -> Option<Task> {
     let site = seen.home();
-    let runs_here = matches!(seen.here.state, State::Started | State::Other);
-    if site.place != seen.here.place && runs_here {
-        // A move was cut short after its start: with the old one, two would run.
-        return None;
-    }
-    let build = fallen(site)?;
+    let build = fallen(seen)?;
     match way_back(seen, memory, &build) {
         Some(back) => return_to(back, memory, now),
         None => restart(site, build, memory, now),
@@ -117,7 +115,12 @@ fn replace(desired: &Desired, seen: &Seen, memory: &Memory, now: u64) -> Vec<Tas
     };
     if home.place.run_user != here.place.run_user {
         // No process can be both users: stop as the one, start as the other. Should that fail, `stay` goes back.
-        if !home.is_down() {
+        let has_stopped = match home.state {
+            State::Stopped => true,
+            State::Other | State::Silent => memory.stops_in_doubt > 0,
+            State::Absent | State::Started => false,
+        };
+        if !has_stopped {
             steps.push(task(home, Step::Stop(build.version)));
         }
         steps.push(task(here, Step::Start(to)));
@@ -140,15 +143,25 @@ fn keep_up(seen: &Seen, memory: &Memory, now: u64) -> Option<Task> {
         .proven
         .as_ref()
         .filter(|spot| spot.place == site.place)?;
-    let build = fallen(site)?;
+    let build = fallen(seen)?;
     if !proven.build.satisfies(&build) {
         return None;
     }
     restart(site, build, memory, now)
 }
 
-/// What is in force and whole, but down.
-fn fallen(site: &Site) -> Option<Build> {
+/// What is in force at home and whole, but down.
+fn fallen(seen: &Seen) -> Option<Build> {
+    let (site, here) = (seen.home(), &seen.here);
+    let runs_here = match here.state {
+        State::Started | State::Other => true,
+        State::Silent => !here.is_unseen(),
+        State::Absent | State::Stopped => false,
+    };
+    if site.place != here.place && runs_here {
+        // A move was cut short after its start: with the old one, two would run.
+        return None;
+    }
     let is_fallen = site.whole && site.is_down();
     site.current.clone().filter(|_| is_fallen)
 }
@@ -508,6 +521,45 @@ mod tests {
         let back = steps(&wanted, &look, &waiting(memory), NOW);
         assert_eq!(back[0].place.run_user, "falcon");
         assert_eq!(back[0].step.to_string(), "start 1");
+    }
+
+    #[test]
+    fn a_change_of_user_stops_whatever_does_not_say_stopped_and_goes_on_when_that_was_done() {
+        for state in [State::Started, State::Other, State::Silent] {
+            let mut there = site("/new", state, &[build("1", A)]);
+            there.place.run_user = "falcon".into();
+            let mut here = Site::empty(place("/new"));
+            here.builds = vec![build("1", A)];
+            let mut memory = proven("/new", build("1", A));
+            memory.proven.as_mut().expect("set above").place = there.place.clone();
+            let there = Some(there);
+            let look = Seen { here, there };
+            let wanted = desired("1", "", "start");
+            assert_eq!(plan(&wanted, &look, &memory), ["stop 1", "start 1"]);
+            // Stopped as well as could be, whatever it says now.
+            let mut memory = waiting(memory);
+            memory.stops_in_doubt = 1;
+            let then: &[&str] = match state {
+                State::Started => &["stop 1", "start 1"],
+                _ => &["start 1"],
+            };
+            assert_eq!(plan(&wanted, &look, &memory), then, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn what_runs_at_the_new_place_is_not_joined_by_the_old_one_whatever_it_says() {
+        for state in [State::Started, State::Other, State::Silent] {
+            let look = Seen {
+                here: site("/new", state, &[build("2", B)]),
+                there: Some(site("/old", State::Stopped, &[build("1", A)])),
+            };
+            let memory = proven("/old", build("1", A));
+            let three = desired("3", "", "start");
+            let all = ["install 3", "switch from 1 to 3"];
+            assert_eq!(plan(&three, &look, &memory), all, "{state:?}");
+            assert_eq!(plan(&three, &look, &waiting(memory)), [""; 0], "{state:?}");
+        }
     }
 
     #[test]

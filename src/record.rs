@@ -20,6 +20,8 @@ use crate::sys;
 
 /// Deaths that are remembered; a crash loop is told by five.
 const DEATHS_KEPT: usize = 5;
+/// Places where it may run; more in a row means that it never got anywhere.
+const PLACES_KEPT: usize = 4;
 /// No retry lies further ahead; a ledger written under a wrong clock must not silence an agent for years.
 const FURTHEST_RETRY: u64 = 86_400;
 /// A ledger of more agents than any host has.
@@ -56,7 +58,7 @@ pub struct Memory {
     pub stops_in_doubt: u32,
     /// What last ran well, and where: the way back from a bad version and from a move.
     pub proven: Option<Spot>,
-    /// Where else it may run: a move there was begun, and nobody saw the end of it. The next start stops it there.
+    /// Where else it may run: a start there was begun, and nobody saw the end of it. The next start stops it there.
     pub moving_to: Vec<Place>,
     /// The version that ran before the proven one; kept on disk for a quick way back.
     pub previous: Option<Version>,
@@ -115,6 +117,7 @@ impl Memory {
     pub fn fold_desired(&mut self, entry: &str) {
         if self.entry != entry {
             entry.clone_into(&mut self.entry);
+            self.stops_in_doubt = 0;
             self.forget_failures();
             self.forget_deaths();
         }
@@ -158,17 +161,19 @@ impl Memory {
             }
             Step::Stop(_) => {
                 self.forget_deaths();
-                self.forget_failures();
-                if site.is_some_and(|site| site.state == State::Other) {
+                // It may be the first half of a move, whose second half has failed before: those are not forgotten.
+                self.retry_at = 0;
+                self.blame("", 0);
+                if site.is_some_and(|site| matches!(site.state, State::Other | State::Silent)) {
                     // Nobody knows whether it is down; it is asked again, ever more rarely.
-                    self.host_failures = self.stops_in_doubt.saturating_add(1);
-                    self.stops_in_doubt = self.host_failures;
-                    self.retry_at = now + schedule::host_retry(interval, self.host_failures);
+                    self.stops_in_doubt = self.stops_in_doubt.saturating_add(1);
+                    self.retry_at = now + schedule::host_retry(interval, self.stops_in_doubt);
                 } else {
                     self.stops_in_doubt = 0;
                 }
             }
             Step::Switch { back: Some(_), .. } => {
+                self.stops_in_doubt = 0;
                 self.forget_deaths();
                 self.forget_failures();
             }
@@ -178,6 +183,7 @@ impl Memory {
                 back: None,
                 to: build,
             } => {
+                self.stops_in_doubt = 0;
                 if self.is_restart(task, build) {
                     self.fold_death(now);
                     self.fold_restart(now);
@@ -195,13 +201,32 @@ impl Memory {
         }
     }
 
-    pub fn fold_failure(&mut self, task: &Task, why: &Failure, now: u64, interval: Duration) {
-        self.blame(&why.error, now);
-        let moves = self
+    /// The agent is about to be started at this place, or was seen there.
+    pub fn may_run_at(&mut self, place: &Place) {
+        let is_proven = self
             .proven
             .as_ref()
-            .is_some_and(|spot| spot.place != task.place && matches!(task.step, Step::Start(_)));
+            .is_some_and(|spot| spot.place == *place);
+        if !is_proven && !self.moving_to.contains(place) {
+            self.moving_to.push(place.clone());
+            let surplus = self.moving_to.len().saturating_sub(PLACES_KEPT);
+            self.moving_to.drain(..surplus);
+        }
+    }
+
+    /// A task failed. With `moves` it was a start away from where the agent is at home.
+    pub fn fold_failure(
+        &mut self,
+        task: &Task,
+        why: &Failure,
+        moves: bool,
+        now: u64,
+        interval: Duration,
+    ) {
+        self.blame(&why.error, now);
+        self.stops_in_doubt = 0;
         let kept_up = match &task.step {
+            // Its old place has it back meanwhile.
             _ if moves => None,
             Step::Start(build)
             | Step::Switch {
@@ -398,16 +423,69 @@ mod tests {
         let to = build("2");
         let switch = task(Step::Switch { back, to });
         let mut memory = Memory::default();
-        memory.fold_failure(&switch, &failed(Fault::Host), 1000, INTERVAL);
+        memory.fold_failure(&switch, &failed(Fault::Host), false, 1000, INTERVAL);
         assert_eq!(memory.retry_at, 1300);
         let mut memory = Memory::default();
         let mut waits = Vec::new();
         for _ in 0..4 {
-            memory.fold_failure(&switch, &failed(Fault::Version), 1000, INTERVAL);
+            memory.fold_failure(&switch, &failed(Fault::Version), false, 1000, INTERVAL);
             waits.push(memory.retry_at - 1000);
         }
         assert_eq!(waits, [600, 3600, 86_400, 86_400]);
         assert!(memory.deaths.is_empty());
+    }
+
+    #[test]
+    fn the_stop_that_begins_every_try_of_a_move_forgets_no_try_before() {
+        let (stop, start) = (Step::Stop(build("1").version), Step::Start(build("2")));
+        let (stop, start) = (task(stop), task(start));
+        let mut memory = Memory::default();
+        let mut waits = Vec::new();
+        for _ in 0..3 {
+            memory.fold_success(&stop, Some(&site("1", State::Stopped)), 1000, INTERVAL);
+            memory.fold_failure(&start, &failed(Fault::Version), true, 1000, INTERVAL);
+            waits.push(memory.retry_at - 1000);
+        }
+        assert_eq!(waits, [600, 3600, 86_400]);
+    }
+
+    #[test]
+    fn what_fails_to_start_where_it_is_at_home_is_started_ever_more_rarely_wherever_it_ran_well() {
+        let mut elsewhere = place();
+        elsewhere.work_dir = "/elsewhere".into();
+        let build = build("1");
+        let start = task(Step::Start(build.clone()));
+        let mut memory = Memory::default();
+        let place = elsewhere;
+        memory.proven = Some(Spot { place, build });
+        let mut waits = Vec::new();
+        for _ in 0..5 {
+            memory.fold_failure(&start, &failed(Fault::Version), false, 1000, INTERVAL);
+            waits.push(memory.restart_at.saturating_sub(1000));
+        }
+        assert_eq!(waits, [0, 10, 20, 40, 3600]);
+        assert!(!memory.is_waiting(1000));
+    }
+
+    #[test]
+    fn wherever_it_may_run_is_remembered_until_it_runs_well() {
+        let mut memory = Memory::default();
+        for work_dir in ["/a", "/b", "/a", "/c", "/d", "/e"] {
+            let mut place = place();
+            place.work_dir = work_dir.into();
+            memory.may_run_at(&place);
+        }
+        let kept = |memory: &Memory| {
+            let places = memory.moving_to.iter();
+            places
+                .map(|place| place.work_dir.clone())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(kept(&memory), ["/b", "/c", "/d", "/e"]);
+        let start = task(Step::Start(build("1")));
+        memory.fold_success(&start, Some(&site("1", State::Started)), 1, INTERVAL);
+        memory.may_run_at(&place());
+        assert_eq!(kept(&memory), [""; 0]);
     }
 
     #[test]
@@ -421,7 +499,7 @@ mod tests {
             INTERVAL,
         );
         let install = task(Step::Install(desired("2").release));
-        memory.fold_failure(&install, &failed(Fault::Host), 5, INTERVAL);
+        memory.fold_failure(&install, &failed(Fault::Host), false, 5, INTERVAL);
         memory.fold_desired("a");
         assert!(memory.is_waiting(6));
         memory.fold_desired("b");
@@ -454,9 +532,9 @@ mod tests {
     fn a_fresh_agent_that_dies_at_its_first_start_is_started_again_at_once() {
         let mut memory = Memory::default();
         let start = task(Step::Start(build("1")));
-        memory.fold_failure(&start, &failed(Fault::Version), 100, INTERVAL);
+        memory.fold_failure(&start, &failed(Fault::Version), false, 100, INTERVAL);
         assert!(memory.restart_at <= 100 && !memory.is_waiting(100));
-        memory.fold_failure(&start, &failed(Fault::Version), 100, INTERVAL);
+        memory.fold_failure(&start, &failed(Fault::Version), false, 100, INTERVAL);
         assert_eq!(memory.restart_at, 110);
         assert_eq!(memory.error, "why");
     }

@@ -21,8 +21,6 @@ use crate::record::{self, Ledger};
 
 /// More than 10,000 agents; what is larger is no desired state.
 const SAVED_LIMIT: u64 = 16 << 20;
-/// Moves that were begun and not seen to end; more in a row means that none of them got anywhere.
-const MOVES_KEPT: usize = 4;
 
 pub struct Roster {
     own: Own,
@@ -164,7 +162,12 @@ impl Roster {
             here: seen.here,
             there: seen.there,
         };
-        memory.fold_observed(&desired, seen.home(), now);
+        let home = seen.home();
+        memory.fold_observed(&desired, home, now);
+        if !matches!(home.state, State::Absent | State::Stopped) {
+            // Whatever it says, if it is wished elsewhere before it has said started, it must be found again.
+            memory.may_run_at(&home.place);
+        }
         self.seen.insert(name, seen);
     }
 
@@ -172,14 +175,17 @@ impl Roster {
     pub fn finish(&mut self, done: Attempt, now: u64, interval: Duration) {
         let is_wanted = self.entry(&done.name) == done.entry;
         self.is_ledger_touched = true;
-        let memory = self.ledger.agents.entry(&done.name);
         let task = &done.task;
+        let seen = self.seen.get(&done.name);
+        let moves = matches!(task.step, Step::Start(_))
+            && seen.is_some_and(|seen| seen.home().place != task.place);
+        let memory = self.ledger.agents.entry(&done.name);
         let here = done.seen.as_ref().map(|seen| &seen.here);
         match &done.failure {
             // What failed was an older wish; it says nothing about this one.
             Some(_) if !is_wanted => {}
             Some(failure) => {
-                memory.fold_failure(task, failure, now, interval);
+                memory.fold_failure(task, failure, moves, now, interval);
                 // Its own act has seen the move end, and nothing runs there.
                 if let Some(here) = here.filter(|here| here.state == State::Absent) {
                     memory.moving_to.retain(|place| *place != here.place);
@@ -190,8 +196,12 @@ impl Roster {
         let desired_place = self
             .desired(&done.name)
             .map(|desired| desired.place.clone());
-        if let Some(seen) = done.seen {
-            self.place_seen(seen, desired_place.as_ref());
+        match done.seen {
+            Some(seen) => self.place_seen(seen, desired_place.as_ref()),
+            // What was known is no more, and what it did nobody has told: it is looked at before anything else.
+            None => {
+                self.seen.remove(&done.name);
+            }
         }
     }
 
@@ -241,19 +251,14 @@ impl Roster {
         there.is_some() && seen.there.as_ref().map(|site| &site.place) != there.as_ref()
     }
 
-    /// Remembers, before it is begun, that a task moves the agent; a crash on the way must not leave two running.
+    /// Remembers, before it is begun, where a task starts the agent; a crash on the way must not leave two running.
     pub fn begin(&mut self, name: &AgentName, task: &Task) {
         self.is_ledger_touched = true;
         let Some(memory) = self.ledger.agents.get_mut(name) else {
             return;
         };
-        let proven = memory.proven.as_ref().map(|spot| &spot.place);
-        let is_start = matches!(task.step, Step::Start(_) | Step::Switch { .. });
-        let is_move = is_start && proven.is_some_and(|proven| *proven != task.place);
-        if is_move && !memory.moving_to.contains(&task.place) {
-            memory.moving_to.push(task.place.clone());
-            let surplus = memory.moving_to.len().saturating_sub(MOVES_KEPT);
-            memory.moving_to.drain(..surplus);
+        if matches!(task.step, Step::Start(_) | Step::Switch { .. }) {
+            memory.may_run_at(&task.place);
         }
     }
 
