@@ -131,6 +131,13 @@ fn lock(agent: &Agent) -> Result<Lock> {
     Ok(lock)
 }
 
+/// A new `.version`, on disk but out of sight: what a crash leaves of it in `.updater` is litter for the next prune.
+fn stage(agent: &Agent, version: &Version, name: &str) -> Result<Staged> {
+    let paths = agent.paths();
+    let word = version.as_str().as_bytes();
+    Staged::write(paths.ours().join(name), &paths.version_file(), word)
+}
+
 /// The failure with what came of going back after it.
 fn told(mut failure: Failure, back: &Spot, returned: Outcome) -> Failure {
     failure.error = match returned {
@@ -254,9 +261,9 @@ impl<'a> Act<'a> {
         }
         if !site.is_in_force(build) {
             // What runs meanwhile was started by somebody else; two must never run.
-            let staged = self.stage(&build.version).map_err(host)?;
+            let staged = stage(&self.here, &build.version, "version.tmp").map_err(host)?;
             self.here.halt().map_err(host)?;
-            self.put_in_force(build, staged).map_err(host)?;
+            self.put_in_force(&self.here, build, staged).map_err(host)?;
         }
         let launched = self.here.launch(&build.version);
         if launched.is_err() && self.job.role.moving && !site.is_in_force(build) {
@@ -284,8 +291,7 @@ impl<'a> Act<'a> {
         self.halt_strays()?;
         let before = self.here.on_disk();
         // The way back is on disk before anything is stopped: then no full disk can close it.
-        let home = back.filter(|_| self.there.is_none());
-        let way_back = home.map(|home| self.stage_as(&home.build.version, "version.back"));
+        let way_back = back.map(|back| stage(self.home(), &back.build.version, "version.back"));
         let way_back = way_back.transpose().map_err(host)?;
         let changed = if before.is_in_force(to) {
             self.halt_there()
@@ -293,7 +299,7 @@ impl<'a> Act<'a> {
             self.change_over(to)
         };
         if let Err(failure) = changed {
-            return Err(self.stay_home(back, failure));
+            return Err(self.stay_home(back, way_back, failure));
         }
         let Err(failure) = self.start_or_watch(to) else {
             self.vouch_for(before.current.as_ref());
@@ -318,7 +324,9 @@ impl<'a> Act<'a> {
         let changed = self.stop_and_replace(to);
         changed.map_err(|mut failure| {
             let still = old.filter(|old| Some(old) == self.here.paths().in_force().as_ref());
-            if let Some(old) = still
+            // One that comes from elsewhere is started there again, and what was in force here is of no account.
+            if self.there.is_none()
+                && let Some(old) = still
                 && self.here.look().is_down()
                 && let Err(again) = self.here.launch(&old)
             {
@@ -333,10 +341,10 @@ impl<'a> Act<'a> {
 
     fn stop_and_replace(&self, to: &Build) -> Outcome {
         // All that a full disk could refuse is on disk before anything is stopped.
-        let staged = self.stage(&to.version).map_err(host)?;
+        let staged = stage(&self.here, &to.version, "version.tmp").map_err(host)?;
         self.halt_there()?;
         self.here.halt().map_err(host)?;
-        self.put_in_force(to, staged).map_err(host)
+        self.put_in_force(&self.here, to, staged).map_err(host)
     }
 
     /// An interrupted switch may have started it already; then it is only watched.
@@ -349,10 +357,15 @@ impl<'a> Act<'a> {
     }
 
     /// Nothing was changed here. What was stopped elsewhere for it is started there again.
-    fn stay_home(&self, back: Option<&Spot>, failure: Failure) -> Failure {
+    fn stay_home(
+        &self,
+        back: Option<&Spot>,
+        way_back: Option<Staged>,
+        failure: Failure,
+    ) -> Failure {
         match (back, &self.there) {
             (Some(back), Some(there)) if there.look().is_down() => {
-                told(failure, back, there.launch(&back.build.version))
+                told(failure, back, self.run_again(back, way_back))
             }
             _ => failure,
         }
@@ -369,30 +382,30 @@ impl<'a> Act<'a> {
         // Even if it says that it is down: what is left of it must go. One that does not stop has had its chance; the
         // old one is started all the same.
         let stopped = self.here.halt_anyway();
-        match way_back {
-            Some(staged) => self.put_in_force(&back.build, staged),
-            None => disk::remove_tree(&self.here.paths().version_file()),
+        if self.there.is_some() {
+            disk::remove_tree(&self.here.paths().version_file()).map_err(host)?;
         }
-        .map_err(host)?;
-        let home = self.there.as_ref().unwrap_or(&self.here);
-        home.launch(&back.build.version)?;
+        self.run_again(back, way_back)?;
         stopped.map_err(host)
     }
 
-    fn stage(&self, version: &Version) -> Result<Staged> {
-        self.stage_as(version, "version.tmp")
+    /// Starts what ran before. Where it ran, a switch that was cut short may have put another one in force.
+    fn run_again(&self, back: &Spot, way_back: Option<Staged>) -> Outcome {
+        let home = self.home();
+        if let Some(staged) = way_back.filter(|_| !home.on_disk().is_in_force(&back.build)) {
+            self.put_in_force(home, &back.build, staged).map_err(host)?;
+        }
+        home.launch(&back.build.version)
     }
 
-    /// A new `.version`, on disk but out of sight: what a crash leaves of it in `.updater` is litter for the next prune.
-    fn stage_as(&self, version: &Version, name: &str) -> Result<Staged> {
-        let paths = self.here.paths();
-        let word = version.as_str().as_bytes();
-        Staged::write(paths.ours().join(name), &paths.version_file(), word)
+    /// Where the agent lives until now.
+    fn home(&self) -> &Agent<'a> {
+        self.there.as_ref().unwrap_or(&self.here)
     }
 
     /// Makes `.version` name the build, and its directory hold it.
-    fn put_in_force(&self, build: &Build, staged: Staged) -> Result<()> {
-        let paths = self.here.paths();
+    fn put_in_force(&self, agent: &Agent, build: &Build, staged: Staged) -> Result<()> {
+        let paths = agent.paths();
         let spare = paths.staging(&build.version, ".other");
         let place = paths.version(&build.version);
         let holds = |dir| {
@@ -400,6 +413,8 @@ impl<'a> Act<'a> {
                 .is_some_and(|(_, held)| held.satisfies(build))
         };
         if !holds(&place) && holds(&spare) {
+            // Somebody may have removed the one that it is to replace.
+            disk::make_dir(&place)?;
             disk::exchange(&spare, &place)?;
         }
         staged.publish()

@@ -219,7 +219,14 @@ fn look_into_ours(name: &AgentName, paths: &Paths, site: &mut Site) {
         let other = entry.to_str().and_then(|name| name.strip_suffix(".other"));
         let other = other.and_then(Version::parse);
         match other.and_then(|version| received(name, &version, &ours.join(entry))) {
-            Some((_, build)) => site.spare = Some(build),
+            // A build of the version in force can wait nowhere else; any other is fetched again if need be.
+            Some((_, build)) => {
+                let current = site.current.as_ref();
+                let is_staged = current.is_some_and(|current| current.version == build.version);
+                if is_staged || site.spare.is_none() {
+                    site.spare = Some(build);
+                }
+            }
             None => site.litter = true,
         }
     }
