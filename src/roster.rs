@@ -460,3 +460,7 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "properties/mod.rs"]
+mod properties;
