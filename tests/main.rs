@@ -37,6 +37,7 @@ mod network_faults;
 mod network_names;
 mod network_resets;
 mod network_silence;
+mod obstacles;
 mod operator;
 mod pacing;
 mod pack;
