@@ -49,7 +49,8 @@ fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
         .write(true)
         .create(true)
         .truncate(true)
-        .custom_flags(libc::O_NOFOLLOW)
+        // A fifo in its place must not make us wait for a reader.
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .mode(0o644)
         .open(path)
         .at("create", path)?;

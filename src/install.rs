@@ -74,6 +74,10 @@ fn fetch_and_unpack(agent: &Agent, release: &Release) -> Result<()> {
     let part = agent.paths().staging(&release.version, ".part");
     let fresh = agent.paths().staging(&release.version, ".new");
     disk::remove_tree(&fresh)?;
+    if fs::symlink_metadata(&part).is_ok_and(|meta| !meta.is_file()) {
+        // No download of ours; a fifo would not even end.
+        disk::remove_tree(&part)?;
+    }
     let tarball = fetch::tarball(&url, &md5, &part, &mut |have, total| {
         pulse.beat("downloading", Some(have), total)
     });

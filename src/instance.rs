@@ -10,7 +10,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::disk::{self, Lock};
+use crate::disk::{self, Lock, Staged};
 use crate::error::{At, Error, Result};
 
 /// `pid` takes the lock for a moment to see whether it is free; a start must not take that for a running updater.
@@ -39,9 +39,7 @@ pub fn prepare(own_dir: &Path) -> Result<std::result::Result<Lock, String>> {
     written.at("write", &path)?;
     // For tools of the original; nothing of ours reads it.
     disk::write_atomic(&var.join("app.pid"), pid.as_bytes())?;
-    let probe = own_dir.join(".probe.tmp");
-    fs::File::create(&probe).at("write into", own_dir)?;
-    fs::remove_file(&probe).at("remove", &probe)?;
+    drop(Staged::write(&own_dir.join(".probe"), b"")?);
     Ok(Ok(lock))
 }
 

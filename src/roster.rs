@@ -343,12 +343,22 @@ impl Roster {
     /// Writes what changed, again and again until it is on disk: after a restart an older wish would bring an older
     /// version back.
     pub fn save(&mut self) -> Result<()> {
+        let desired = self.save_desired();
+        // Neither waits for the other: what is in the way of one may be in the way of it alone.
+        self.save_ledger().and(desired)
+    }
+
+    fn save_desired(&mut self) -> Result<()> {
         if self.is_desired_unsaved {
             let wires: Vec<&WireAgent> = self.agents.iter().map(|(wire, _)| wire).collect();
             let text = fields::write(&wires);
             disk::write_atomic(&self.desired_file, text.as_bytes())?;
             self.is_desired_unsaved = false;
         }
+        Ok(())
+    }
+
+    fn save_ledger(&mut self) -> Result<()> {
         if self.is_ledger_touched {
             let text = fields::write(&self.ledger);
             if self.saved != text {
