@@ -140,7 +140,7 @@ fn whatever_is_in_the_way_of_an_upgrade_the_agent_runs_on_and_is_upgraded_once_i
         // Some things are cleared away at the first try, and then the second one goes through.
         if !error_of_demo(&host).is_empty() && thing.is_at(&at) {
             eprintln!("{file} {thing:?}: {}", error_of_demo(&host));
-            assert_eq!(host.running("demo"), [before.clone()]);
+            assert_eq!(host.running("demo"), std::slice::from_ref(&before));
             host.wait_beats(2);
             if can_start {
                 procs::signal(before.pid, libc::SIGKILL);
@@ -235,4 +235,21 @@ fn whatever_is_in_the_way_of_saving_agents_are_looked_after_and_all_is_saved_onc
             own("desired_agent.json").contains("1.0.1") && own("var/ledger.json").contains("1.0.1")
         });
     });
+}
+
+#[test]
+fn a_running_agent_whose_version_file_is_lost_gives_way_to_its_successor() {
+    let mut host = Host::with_demo("1.0.0");
+    let before = host.running("demo");
+    host.stop();
+    fs::remove_file(host.agent_dir("demo").join(".version")).expect("a file");
+    host.publish(&Agent::new("demo", "1.0.1"));
+    host.desire(&[host.want("demo", "1.0.1")]);
+    host.start();
+    host.wait_for("1.0.1 to run", || {
+        let running = host.running("demo");
+        assert!(running.len() <= 1, "two run: {running:?}");
+        !running.is_empty() && running != before
+    });
+    host.wait_running("demo", "1.0.1");
 }
