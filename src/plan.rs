@@ -109,7 +109,8 @@ fn replace(desired: &Desired, seen: &Seen, memory: &Memory, now: u64) -> Vec<Tas
     let Some(build) = in_force else {
         // One that died at its first start waits like any other.
         if memory.restart_at <= now {
-            steps.push(task(here, Step::Start(to)));
+            let first = lost(here, memory).unwrap_or(to);
+            steps.push(task(here, Step::Start(first)));
         }
         return steps;
     };
@@ -148,6 +149,14 @@ fn keep_up(seen: &Seen, memory: &Memory, now: u64) -> Option<Task> {
         return None;
     }
     restart(site, build, memory, now)
+}
+
+/// What ran well here and lies here whole, while nothing is in force: somebody lost `.version`, and what it named may
+/// run. It is put in force again, or it would run beside its successor.
+fn lost(here: &Site, memory: &Memory) -> Option<Build> {
+    let proven = memory.proven.as_ref()?;
+    let is_lost = here.current.is_none() && proven.place == here.place && here.has(&proven.build);
+    is_lost.then(|| proven.build.clone())
 }
 
 /// What is in force at home and whole, but down.
@@ -559,6 +568,22 @@ mod tests {
             let all = ["install 3", "switch from 1 to 3"];
             assert_eq!(plan(&three, &look, &memory), all, "{state:?}");
             assert_eq!(plan(&three, &look, &waiting(memory)), [""; 0], "{state:?}");
+        }
+    }
+
+    #[test]
+    fn a_lost_version_file_is_restored_before_its_successor_is_started() {
+        let mut lost = site("/new", State::Absent, &[build("1", A), build("2", B)]);
+        lost.current = None;
+        lost.whole = false;
+        let two = desired("2", "", "start");
+        let look = seen(lost);
+        assert_eq!(
+            plan(&two, &look, &proven("/new", build("1", A))),
+            ["start 1"]
+        );
+        for memory in [Memory::default(), proven("/old", build("1", A))] {
+            assert_eq!(plan(&two, &look, &memory), ["start 2"]);
         }
     }
 
