@@ -10,6 +10,7 @@ mod support;
 mod adoption;
 mod answers;
 mod archives;
+mod bad_disks;
 mod bombs;
 mod cli;
 mod clock;
