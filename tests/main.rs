@@ -42,6 +42,7 @@ mod obstacles;
 mod operator;
 mod pacing;
 mod pack;
+mod plan_is_reality;
 mod power_cut;
 mod resume;
 mod rollback;
