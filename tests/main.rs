@@ -47,6 +47,8 @@ mod power_cut;
 mod resume;
 mod rollback;
 mod rounds;
+mod scripts_matrix;
+mod scripts_table;
 mod signals;
 mod soak;
 mod startup;
