@@ -48,6 +48,7 @@ mod resume;
 mod rollback;
 mod rounds;
 mod scripts_matrix;
+mod scripts_stuck;
 mod scripts_table;
 mod signals;
 mod soak;

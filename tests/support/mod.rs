@@ -10,6 +10,7 @@ pub mod agent;
 pub mod archive;
 pub mod calls;
 pub mod canary;
+pub mod dead_disk;
 pub mod fault;
 pub mod host;
 pub mod json;
