@@ -2,6 +2,7 @@
 //! start is a good start; not why it was asked for.
 #![expect(clippy::disallowed_methods, reason = "waiting for an agent takes time")]
 
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use crate::control::{self, Answer, Running, Verb};
@@ -26,11 +27,17 @@ const LOOK_LAST: Duration = Duration::from_secs(1);
 pub struct Agent<'a> {
     target: Target,
     signals: &'a Signals,
+    /// The trace of a script that not even KILL has ended.
+    stuck: RefCell<String>,
 }
 
 impl<'a> Agent<'a> {
     pub fn new(target: Target, signals: &'a Signals) -> Self {
-        Self { target, signals }
+        Self {
+            target,
+            signals,
+            stuck: RefCell::default(),
+        }
     }
 
     pub fn name(&self) -> &AgentName {
@@ -42,7 +49,11 @@ impl<'a> Agent<'a> {
     }
 
     pub fn look(&self) -> Site {
-        observe::site(&self.target, self.signals)
+        let mut site = observe::site(&self.target, self.signals);
+        if site.stuck.is_empty() {
+            site.stuck.clone_from(&self.stuck.borrow());
+        }
+        site
     }
 
     pub fn state(&self) -> State {
@@ -150,8 +161,11 @@ impl<'a> Agent<'a> {
         let running = Running::begin(&self.paths().control_pid()).ok();
         let _term = self.signals.catch_term();
         let call = control::spawn(&dir, verb, output, running.as_ref().map(Running::file))?;
-        let answer = control::finish(vec![call], self.signals).pop();
-        answer.ok_or_else(|| Error::new("run", dir, "it has left no answer"))
+        let answer = control::finish_one(call, self.signals)?;
+        if !answer.stuck.is_empty() {
+            self.stuck.replace(answer.stuck.clone());
+        }
+        Ok(answer)
     }
 }
 

@@ -6,13 +6,12 @@
 )]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::children::OwnProgram;
-use crate::control::{self, Answer, Call};
+use crate::control::{self, Call};
 use crate::error::At;
 use crate::fetch;
-use crate::ground;
 use crate::heartbeat;
 use crate::install::{ARCH, MEMORY_LIMIT};
 use crate::job::{self, ActJob, BeatJob, Event, Role, SeenAgent, What};
@@ -25,8 +24,13 @@ use crate::sys::{self, MemoryLimit, Signals};
 const ANSWER_LIMIT: u64 = 1 << 20;
 /// An orphan, whose daemon is gone, ends itself a little after the daemon would have ended it.
 const ORPHAN_SECONDS: u32 = 70;
-/// A look as another user: its status script has 10 s and 5 s to end, sudo and the user's look-up take the rest.
-const LOOK_PATIENCE: Duration = Duration::from_secs(20);
+/// A look as another user: sudo and the user's look-up take some time before the look itself.
+const LOOK_PATIENCE: Duration = Duration::from_secs(25);
+/// A host of hundreds of agents looks at them in batches. The next one does not wait for agents that hang…
+const LOOKS_AT_ONCE: usize = 64;
+const BATCH_PATIENCE: Duration = Duration::from_secs(1);
+/// …and all are begun in this, so that the heartbeat leaves in time even where all of them hang.
+const BEGIN_PATIENCE: Duration = Duration::from_secs(15);
 
 /// The role `beat`.
 pub fn run(job: &BeatJob) -> crate::error::Result<()> {
@@ -70,8 +74,8 @@ fn report(what: What, fill: impl FnOnce(&mut Event)) -> crate::error::Result<()>
     event.send()
 }
 
-/// Looks at every agent at its place, and where it lived before, all at once: agents of other users through a child
-/// each, since their directories may be closed to us.
+/// Looks at every agent at its place, and where it lived before, all at once and through a child each: what one of them
+/// does to who looks at it is not done to the beat, and directories of other users may be closed to us.
 fn look(job: &BeatJob, agents: &[(Desired, Option<Place>)], signals: &Signals) -> Vec<SeenAgent> {
     let mut wanted: Vec<(Target, Role)> = Vec::new();
     let mut want = |desired: &Desired, place: &Place, other: Option<&Place>| {
@@ -84,7 +88,7 @@ fn look(job: &BeatJob, agents: &[(Desired, Option<Place>)], signals: &Signals) -
             want(desired, there, Some(&desired.place));
         }
     }
-    let mut sites = look_as_their_users(job, wanted, signals).into_iter();
+    let mut sites = look_apart(job, &wanted, signals).into_iter();
     let mut seen = Vec::new();
     for (desired, there) in agents {
         let Some(here) = sites.next() else { break };
@@ -98,42 +102,49 @@ fn look(job: &BeatJob, agents: &[(Desired, Option<Place>)], signals: &Signals) -
 }
 
 /// The sites in the order in which they are wanted.
-fn look_as_their_users(job: &BeatJob, wanted: Vec<(Target, Role)>, signals: &Signals) -> Vec<Site> {
+fn look_apart(job: &BeatJob, wanted: &[(Target, Role)], signals: &Signals) -> Vec<Site> {
     let _term = signals.catch_term();
+    let all_begun = Instant::now() + BEGIN_PATIENCE;
     let mut sites = Vec::new();
-    let (mut ours, mut our_places) = (Vec::new(), Vec::new());
-    let (mut others, mut other_places) = (Vec::new(), Vec::new());
-    for (index, (target, role)) in wanted.into_iter().enumerate() {
-        sites.push(Site::empty(target.place.clone()));
-        let begun = if role.run_as.is_some() {
-            spawn_look(job, &target, &role).map(|call| {
-                others.push(call);
-                other_places.push(index);
-            })
-        } else {
-            // What somebody else put there nobody may look at.
-            ground::check_own(&target.paths.agent).map(|()| {
-                ours.push(target);
-                our_places.push(index);
-            })
+    let (mut calls, mut called) = (Vec::new(), Vec::new());
+    for (index, (target, role)) in wanted.iter().enumerate() {
+        if index % LOOKS_AT_ONCE == 0 {
+            let pause = (Instant::now() + BATCH_PATIENCE).min(all_begun);
+            control::attend(&mut calls, signals, Some(pause));
+        }
+        let mut site = Site::empty(target.place.clone());
+        let begun = match still_stuck(job, target) {
+            Some(stuck) => {
+                site = stuck;
+                None
+            }
+            None if role.run_as.is_some() => Some(spawn_look(job, target, role)),
+            None => Some(observe::begin(target)),
         };
-        if let Err(error) = begun {
-            be_unseen(&mut sites[index], &error.to_string());
+        match begun {
+            Some(Ok(call)) => {
+                calls.push(call);
+                called.push(index);
+            }
+            Some(Err(error)) if role.run_as.is_some() => site.be_silent(&error.to_string()),
+            Some(Err(error)) => site = observe::unbegun(target, &error),
+            None => {}
         }
+        sites.push(site);
     }
-    for (index, site) in our_places.into_iter().zip(observe::sites(&ours, signals)) {
-        sites[index] = site;
-    }
-    for (index, answer) in other_places
-        .into_iter()
-        .zip(control::finish(others, signals))
-    {
-        match seen_by(&answer, &sites[index].place) {
-            Ok(site) => sites[index] = site,
-            Err(why) => be_unseen(&mut sites[index], &why),
-        }
+    for (index, answer) in called.into_iter().zip(control::finish(calls, signals)) {
+        sites[index] = observe::end(&wanted[index].0.place, &answer);
     }
     sites
+}
+
+/// What an earlier look saw that still hangs; one more would only join it.
+fn still_stuck(job: &BeatJob, target: &Target) -> Option<Site> {
+    let seen = job.stuck.iter().find(|seen| seen.name == target.name)?;
+    let mut sites = seen.there.iter().chain([&seen.here]);
+    let hangs = |site: &&Site| site.state == State::Silent && !site.stuck.is_empty();
+    let site = sites.find(|site| site.place == target.place);
+    site.filter(hangs).cloned()
 }
 
 fn spawn_look(job: &BeatJob, target: &Target, role: &Role) -> crate::error::Result<Call> {
@@ -142,33 +153,7 @@ fn spawn_look(job: &BeatJob, target: &Target, role: &Role) -> crate::error::Resu
     let program = OwnProgram::find()?;
     let command = program.command("act", sudo)?;
     let stdin = job::to_stdin(&look).at("hand over", "a job")?;
-    control::spawn_other(&command, &stdin, "the look as its user", LOOK_PATIENCE)
-}
-
-/// What a look at this place as another user has seen; the error is its last words.
-fn seen_by(answer: &Answer, place: &Place) -> Result<Site, String> {
-    let text = answer.whole_text();
-    let event = text.lines().find_map(Event::parse);
-    let Some(event) = event.filter(|event| event.what == What::Done) else {
-        let sudo = text.lines().rfind(|line| line.starts_with("sudo: "));
-        return Err(sudo.map_or_else(|| answer.complaint(), str::to_owned));
-    };
-    if let Some(error) = event.error {
-        return Err(error);
-    }
-    site_at(place, event).ok_or_else(|| answer.complaint())
-}
-
-/// The child may belong to a hostile user: it tells of no other place than the one where it was sent to.
-fn site_at(place: &Place, event: Event) -> Option<Site> {
-    let seen = event.seen?.into_iter().next()?;
-    Some(seen.here).filter(|site| site.place == *place)
-}
-
-/// Nobody could look at it.
-fn be_unseen(site: &mut Site, why: &str) {
-    site.state = State::Silent;
-    site.status = log::brief(why, 200);
+    control::spawn_look(&command, &stdin, LOOK_PATIENCE)
 }
 
 type Entries = Vec<heartbeat::Entry>;
@@ -292,26 +277,6 @@ fn words(address: Ipv6Addr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::AgentName;
-
-    #[test]
-    fn a_look_as_another_user_tells_of_the_place_where_it_was_sent_to_and_no_other() {
-        let place = |run_user: &str| Place {
-            work_dir: "/work".to_owned(),
-            run_user: run_user.to_owned(),
-        };
-        let looked = |run_user: &str| Event {
-            seen: Some(vec![SeenAgent {
-                name: AgentName::parse("demo").expect("a name"),
-                here: Site::empty(place(run_user)),
-                there: None,
-            }]),
-            ..Event::default()
-        };
-        assert!(site_at(&place("falcon"), looked("falcon")).is_some());
-        assert_eq!(site_at(&place("falcon"), looked("")), None);
-        assert_eq!(site_at(&place("falcon"), Event::default()), None);
-    }
 
     #[test]
     fn an_address_is_written_as_std_would() {

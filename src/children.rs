@@ -139,6 +139,8 @@ pub struct Child {
     last_sign: Instant,
     kill_at: Option<Instant>,
     overdue: Option<String>,
+    /// It got KILL. If it still lives it hangs in the kernel, on a disk that does not answer.
+    pub is_lost: bool,
     /// Must be let finish: its agent is between two versions.
     pub critical: bool,
 }
@@ -170,6 +172,7 @@ impl Child {
             last_sign: now,
             kill_at: None,
             overdue: None,
+            is_lost: false,
             critical: false,
         })
     }
@@ -311,6 +314,7 @@ impl Child {
         }
         if self.kill_at.is_some() {
             self.process.signal_group(libc::SIGKILL);
+            self.is_lost = true;
             // Not again at once, should even KILL take its time.
             self.kill_at = Some(now + KILL_AFTER);
             return;

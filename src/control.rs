@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::children::Command;
 use crate::disk;
-use crate::error::{At, Result};
+use crate::error::{At, Error, Result};
 use crate::log;
 use crate::spawn::{self, Leads, Process, Spawn, Status};
 use crate::sys::{self, Signals};
@@ -21,12 +21,14 @@ use crate::sys::{self, Signals};
 const TERM_GRACE: Duration = Duration::from_secs(5);
 /// The same when we ourselves are told to end, which takes 2 s at most.
 const HURRIED_GRACE: Duration = Duration::from_secs(1);
+/// A look ends its own script in that time; it gets a little more for itself.
+const LOOK_GRACE: Duration = Duration::from_millis(1300);
+/// What still lives so long after KILL hangs in the kernel, on a disk that does not answer, and is left to its fate.
+const KILL_GRACE: Duration = Duration::from_secs(1);
 /// Output beyond this is cut off while we wait and at every look.
 pub const OUTPUT_LIMIT: u64 = 1 << 20;
 /// How often a flood is looked for while a script runs; its end is told by SIGCHLD at once.
 const LOOK: Duration = Duration::from_millis(50);
-/// A host of hundreds of agents asks them in batches.
-const SCRIPTS_AT_ONCE: usize = 64;
 /// An answer is a word or two; what an error message quotes is its end.
 const ANSWER_LIMIT: u64 = 4096;
 /// "Text file busy" comes from another process between its fork and its exec, and passes within moments.
@@ -72,13 +74,17 @@ pub struct Call {
     /// What runs, for an error message.
     label: String,
     patience: Duration,
+    grace: Duration,
+    hurried: Duration,
     process: Process,
     output: File,
     deadline: Instant,
     /// Its first words, kept before a flood was cut off.
     first_words: Option<String>,
-    term_at: Option<Instant>,
+    /// When it gets KILL, once it has got TERM.
+    kill_at: Option<Instant>,
     ending: Option<Ending>,
+    stuck: String,
 }
 
 /// What a script did and said.
@@ -86,6 +92,8 @@ pub struct Answer {
     label: String,
     patience: Duration,
     pub ending: Ending,
+    /// The trace of what did not end at all; else empty.
+    pub stuck: String,
     first_words: Option<String>,
     output: File,
 }
@@ -108,18 +116,27 @@ pub fn spawn(dir: &Path, verb: Verb, output: File, pid_file: Option<&File>) -> R
     Ok(Call::new(label, verb.deadline(), process, output))
 }
 
-/// The same for a program of ours: its output to a file, its deadline kept.
-pub fn spawn_other(
-    command: &Command,
-    stdin: &File,
-    label: &str,
-    patience: Duration,
-) -> Result<Call> {
+/// The same for a look by a program of ours.
+pub fn spawn_look(command: &Command, stdin: &File, patience: Duration) -> Result<Call> {
     let output = nameless_output()?;
     let given = [stdin.as_fd(), output.as_fd(), output.as_fd()];
     let process = unless_busy(|| command.spawn(Leads::Session, given));
     let process = process.at("run", command.name())?;
-    Ok(Call::new(label.to_owned(), patience, process, output))
+    Ok(Call::look_by(
+        process,
+        "the look as its user",
+        patience,
+        output,
+    ))
+}
+
+/// The same for a look by a copy of this process.
+pub fn copy_look(look: &dyn Fn(), patience: Duration) -> Result<Call> {
+    let output = nameless_output()?;
+    let nothing = spawn::nothing()?;
+    let given = [nothing.as_fd(), output.as_fd(), output.as_fd()];
+    let process = spawn::copy(look, given).at("begin", "a look")?;
+    Ok(Call::look_by(process, "the look at it", patience, output))
 }
 
 fn unless_busy(spawn: impl Fn() -> io::Result<Process>) -> io::Result<Process> {
@@ -134,26 +151,34 @@ fn unless_busy(spawn: impl Fn() -> io::Result<Process>) -> io::Result<Process> {
     spawn()
 }
 
-/// Waits for all of them side by side. A TERM that reaches us, and is caught, ends their groups and this process.
+/// Waits for all of them side by side.
 pub fn finish(mut calls: Vec<Call>, signals: &Signals) -> Vec<Answer> {
+    attend(&mut calls, signals, None);
+    calls.into_iter().filter_map(Call::answer).collect()
+}
+
+/// The same, but not beyond that moment. A TERM that reaches us, and is caught, ends their groups and this process.
+pub fn attend(calls: &mut [Call], signals: &Signals, until: Option<Instant>) {
     let mut ending = false;
     while calls.iter().any(|call| call.ending.is_none()) {
+        if !ending && until.is_some_and(|until| Instant::now() >= until) {
+            return;
+        }
         sys::wait_readable(&[signals.fd()], LOOK);
         let is_told = signals.take().contains(&libc::SIGTERM) || signals.is_deserted();
         if is_told && !ending {
             ending = true;
-            for call in &mut calls {
+            for call in calls.iter_mut() {
                 call.hurry();
             }
         }
-        for call in &mut calls {
+        for call in calls.iter_mut() {
             call.look();
         }
     }
     if ending {
         sys::exit(1);
     }
-    calls.into_iter().filter_map(Call::answer).collect()
 }
 
 impl Call {
@@ -161,19 +186,29 @@ impl Call {
         Self {
             label,
             patience,
+            grace: TERM_GRACE,
+            hurried: HURRIED_GRACE,
             process,
             output,
             deadline: Instant::now() + patience,
             first_words: None,
-            term_at: None,
+            kill_at: None,
             ending: None,
+            stuck: String::new(),
         }
+    }
+
+    fn look_by(process: Process, label: &str, patience: Duration, output: File) -> Self {
+        let mut call = Self::new(label.to_owned(), patience, process, output);
+        call.grace = LOOK_GRACE;
+        call.hurried = LOOK_GRACE;
+        call
     }
 
     fn hurry(&mut self) {
         if self.ending.is_none() {
             self.process.signal_group(libc::SIGTERM);
-            self.term_at = Some(Instant::now() + HURRIED_GRACE);
+            self.kill_at = Some(Instant::now() + self.hurried);
         }
     }
 
@@ -188,34 +223,41 @@ impl Call {
             trim(&self.output);
         }
         match self.process.try_wait() {
+            Ok(Some(status)) if self.kill_at.is_none() => {
+                self.ending = Some(match status {
+                    Status::Exited(code) => Ending::Exited(code),
+                    Status::Killed(signal) => Ending::Killed(signal),
+                });
+            }
             Ok(None) => self.watch_deadline(),
-            Ok(Some(status)) => self.ending = Some(self.judge(status)),
-            // Cannot happen while nobody else reaps; a lost child must not be waited for.
-            Err(_) => self.ending = Some(Ending::Overdue),
-        }
-    }
-
-    fn judge(&self, status: Status) -> Ending {
-        if self.term_at.is_some() {
-            // Its own processes may have outlived the script that obeyed TERM.
-            self.process.signal_group(libc::SIGKILL);
-            return Ending::Overdue;
-        }
-        match status {
-            Status::Exited(code) => Ending::Exited(code),
-            Status::Killed(signal) => Ending::Killed(signal),
+            // Its own processes may have outlived the script that obeyed TERM. An error cannot happen while nobody
+            // else reaps; a lost child must not be waited for.
+            Ok(Some(_)) | Err(_) => self.wipe_out(),
         }
     }
 
     fn watch_deadline(&mut self) {
         let now = Instant::now();
-        match self.term_at {
+        match self.kill_at {
             None if now >= self.deadline => {
                 self.process.signal_group(libc::SIGTERM);
-                self.term_at = Some(now + TERM_GRACE);
+                self.kill_at = Some(now + self.grace);
             }
-            Some(end) if now >= end => self.process.signal_group(libc::SIGKILL),
+            Some(end) if now >= end => self.wipe_out(),
             None | Some(_) => {}
+        }
+    }
+
+    /// Kills the whole group until nobody is left, or until it is clear that this does not end them.
+    fn wipe_out(&mut self) {
+        let now = Instant::now();
+        let begun = self.kill_at.map_or(now, |at| at.min(now));
+        self.kill_at = Some(begun);
+        if !self.process.signal_group(libc::SIGKILL) {
+            self.ending = Some(Ending::Overdue);
+        } else if now >= begun + KILL_GRACE {
+            self.stuck = self.process.survivor();
+            self.ending = Some(Ending::Overdue);
         }
     }
 
@@ -224,6 +266,7 @@ impl Call {
             label: self.label,
             patience: self.patience,
             ending: self.ending?,
+            stuck: self.stuck,
             first_words: self.first_words,
             output: self.output,
         })
@@ -252,6 +295,9 @@ impl Answer {
         let what = match self.ending {
             Ending::Exited(code) => format!("{label} exited with {code}"),
             Ending::Killed(signal) => format!("{label} was ended by signal {signal}"),
+            Ending::Overdue if !self.stuck.is_empty() => {
+                format!("{label} cannot be ended, not even killed: a disk that hangs?")
+            }
             Ending::Overdue => format!("{label} did not end within {} s", self.patience.as_secs()),
         };
         let text = self.last_words();
@@ -302,32 +348,17 @@ pub fn output_file(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// Asks many agents at once; the answers come in the order of the directories.
-pub fn statuses(dirs: &[PathBuf], signals: &Signals) -> Vec<Result<Answer>> {
+/// Asks an agent how it is.
+pub fn status(dir: &Path, signals: &Signals) -> Result<Answer> {
     let _term = signals.catch_term();
-    let mut answers = Vec::new();
-    for batch in dirs.chunks(SCRIPTS_AT_ONCE) {
-        let mut calls = Vec::new();
-        let mut failed = Vec::new();
-        for dir in batch {
-            match nameless_output().and_then(|output| spawn(dir, Verb::Status, output, None)) {
-                Ok(call) => {
-                    calls.push(call);
-                    failed.push(None);
-                }
-                Err(error) => failed.push(Some(error)),
-            }
-        }
-        let mut ended = finish(calls, signals).into_iter();
-        for failed in failed {
-            let answer = match failed {
-                None => ended.next().map(Ok),
-                Some(error) => Some(Err(error)),
-            };
-            answers.extend(answer);
-        }
-    }
-    answers
+    let call = spawn(dir, Verb::Status, nameless_output()?, None)?;
+    finish_one(call, signals)
+}
+
+/// Waits for one that runs alone.
+pub fn finish_one(call: Call, signals: &Signals) -> Result<Answer> {
+    let answer = finish(vec![call], signals).pop();
+    answer.ok_or_else(|| Error::new("run", "a script", "it has left no answer"))
 }
 
 fn nameless_output() -> Result<File> {

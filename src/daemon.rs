@@ -51,6 +51,8 @@ pub struct Daemon {
     acts: Named<Act>,
     /// When the last act of an agent ended: older looks at it are stale.
     acted: Named<Instant>,
+    /// At which something hangs that not even KILL ends. Whatever were begun there would only join it.
+    stuck: Named<SeenAgent>,
     /// Stopped as one user and not yet started as another: not to be left like this.
     between: Named<()>,
     /// A saved wish may be out of date: nothing is done before the server was asked once.
@@ -134,6 +136,7 @@ impl Daemon {
             beat: None,
             acts: Named::default(),
             acted: Named::default(),
+            stuck: Named::default(),
             between: Named::default(),
             has_asked: false,
             failed_posts: 0,
@@ -208,6 +211,8 @@ impl Daemon {
         let now = Instant::now();
         self.next_beat = now + schedule::next_beat(self.config.interval, self.random.generate());
         let posts = std::mem::take(&mut self.is_wanted) || now >= self.next_post;
+        let lives = |seen: &SeenAgent| seen.stuck().is_some_and(sys::lives);
+        self.stuck.retain(|_, seen| lives(seen));
         let hostname = match self.config.hostname.as_str() {
             "" => sys::hostname().unwrap_or_default(),
             name => name.to_owned(),
@@ -225,6 +230,7 @@ impl Daemon {
             log_level: self.config.log_level.name().to_owned(),
             errors: self.roster.refusals(),
             agents: self.roster.reports(|name| phase(name).unwrap_or_default()),
+            stuck: self.stuck.values().cloned().collect(),
         };
         let command = self.program.command("beat", None);
         match command.and_then(|command| Child::spawn(&command, &job, BEAT_PATIENCE, false)) {
@@ -271,6 +277,7 @@ impl Daemon {
                 .get(&seen.name)
                 .is_none_or(|at| *at < beat.child.started);
             self.tell_blindness(&seen);
+            self.note_stuck(&seen);
             // An install touches nothing that runs, so a look beside it counts.
             let act = self.acts.get(&seen.name).map(|act| &act.attempt.task.step);
             if is_fresh && matches!(act, None | Some(Step::Install(_))) {
@@ -313,6 +320,17 @@ impl Daemon {
         }
     }
 
+    fn note_stuck(&mut self, seen: &SeenAgent) {
+        if let Some(trace) = seen.stuck()
+            && self.stuck.insert(seen.name.clone(), seen.clone())
+        {
+            let (name, pid) = (&seen.name, trace.split(' ').next().unwrap_or_default());
+            log::warn(format_args!(
+                "{name}: process {pid} cannot be killed: a disk that hangs? Nothing is begun there until it is gone"
+            ));
+        }
+    }
+
     fn beat_answered(&mut self) {
         self.failed_posts = 0;
         self.next_post = Instant::now();
@@ -342,6 +360,7 @@ impl Daemon {
     fn forget_unnamed(&mut self) {
         let is_named = |name: &AgentName| self.roster.desired(name).is_some();
         self.acted.retain(|name, _| is_named(name));
+        self.stuck.retain(|name, _| is_named(name));
         self.said.retain(|subject| match subject.split_once(' ') {
             Some((name, _)) => AgentName::parse(name).is_some_and(|name| is_named(&name)),
             None => true,
@@ -377,7 +396,7 @@ impl Daemon {
         let now = self.clock.now();
         let mut fetches = Vec::new();
         for name in self.roster.names() {
-            if self.acts.get(&name).is_some() {
+            if self.acts.get(&name).is_some() || self.stuck.get(&name).is_some() {
                 continue;
             }
             if self.roster.lacks_a_look(&name) {
@@ -399,8 +418,10 @@ impl Daemon {
     fn start_in_turn(&mut self, name: AgentName, task: Task) {
         let is_switch = |task: &Task| matches!(task.step, Step::Switch { .. });
         let is_turn = |act: &Act| is_switch(&act.attempt.task);
-        let waits = is_switch(&task) && self.acts.values().any(is_turn);
-        if !waits && self.acts.len() < ACTS_AT_ONCE {
+        // One that cannot be ended keeps its agent from everything else, and nobody else from anything.
+        let acts = || self.acts.values().filter(|act| !act.child.is_lost);
+        let waits = is_switch(&task) && acts().any(is_turn);
+        if !waits && acts().count() < ACTS_AT_ONCE {
             self.start_act(name, task);
         }
     }
@@ -488,6 +509,9 @@ impl Daemon {
     }
 
     fn act_ended(&mut self, attempt: Attempt) {
+        if let Some(seen) = &attempt.seen {
+            self.note_stuck(seen);
+        }
         let Attempt { name, task, .. } = &attempt;
         self.acted.insert(name.clone(), Instant::now());
         self.between.remove(name);

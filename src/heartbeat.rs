@@ -268,6 +268,7 @@ mod tests {
             own_dir: "/opt".into(),
             log_level: "info".into(),
             errors: Vec::new(),
+            stuck: Vec::new(),
             agents: vec![Reported {
                 wire: WireAgent {
                     name: "demo".into(),

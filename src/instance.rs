@@ -39,7 +39,7 @@ pub fn prepare(own_dir: &Path) -> Result<std::result::Result<Lock, String>> {
     written.at("write", &path)?;
     // For tools of the original; nothing of ours reads it.
     disk::write_atomic(&var.join("app.pid"), pid.as_bytes())?;
-    drop(Staged::write(&own_dir.join(".probe"), b"")?);
+    drop(Staged::write(own_dir.join(".probe.tmp"), own_dir, b"")?);
     Ok(Ok(lock))
 }
 

@@ -36,6 +36,8 @@ pub struct BeatJob {
     /// Entries that the last answer was refused for.
     pub errors: Vec<String>,
     pub agents: Vec<Reported>,
+    /// The agents at which, when they were seen last, something was stuck.
+    pub stuck: Vec<SeenAgent>,
 }
 
 fields!(BeatJob {
@@ -49,6 +51,7 @@ fields!(BeatJob {
     log_level,
     errors,
     agents,
+    stuck,
 });
 
 /// One agent of the accepted desired state, and what only the daemon knows of it.
@@ -289,6 +292,16 @@ pub struct SeenAgent {
 }
 
 fields!(SeenAgent { name, here, there });
+
+impl SeenAgent {
+    /// The trace of a process there that not even KILL ends.
+    pub fn stuck(&self) -> Option<&str> {
+        let traces = self.there.iter().chain([&self.here]);
+        traces
+            .map(|site| site.stuck.as_str())
+            .find(|trace| !trace.is_empty())
+    }
+}
 
 impl Event {
     /// Prints the event as one line. Fails when the daemon is gone: that is how an orphan finds out.

@@ -11,6 +11,8 @@ use crate::log::{brief, printable};
 const NAME_LIMIT: usize = 64;
 /// The longest URL that we take; common servers refuse longer ones.
 const URL_LIMIT: usize = 2048;
+/// Words of a status that are kept and reported.
+pub const STATUS_LIMIT: usize = 200;
 /// The longest path that we take from a server, far below every system's `PATH_MAX`.
 const PATH_LIMIT: usize = 512;
 
@@ -384,6 +386,8 @@ pub struct Site {
     pub spare: Option<Build>,
     /// Leftovers of an install that was cut short.
     pub litter: bool,
+    /// The trace of a process that not even KILL ends, as on a dead disk; empty: there is none.
+    pub stuck: String,
 }
 
 fields!(Site {
@@ -395,6 +399,7 @@ fields!(Site {
     builds,
     spare,
     litter,
+    stuck,
 });
 
 impl Site {
@@ -408,7 +413,14 @@ impl Site {
             builds: Vec::new(),
             spare: None,
             litter: false,
+            stuck: String::new(),
         }
+    }
+
+    /// Nobody knows how it is.
+    pub fn be_silent(&mut self, why: &str) {
+        self.state = State::Silent;
+        self.status = brief(why, STATUS_LIMIT);
     }
 
     /// Whether the build lies here whole, in force or not.

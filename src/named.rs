@@ -75,10 +75,6 @@ impl<T> Named<T> {
         }
     }
 
-    pub fn len(&self) -> usize {
-        self.values.len()
-    }
-
     pub fn values(&self) -> impl Iterator<Item = &T> {
         self.values.iter().map(|value| &**value)
     }

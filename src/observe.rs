@@ -6,19 +6,23 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use crate::control::{self, Answer, Ending};
+use crate::control::{self, Answer, Call, Ending};
 use crate::disk;
+use crate::error::{Error, Result};
 use crate::fields::{fields, read};
+use crate::ground;
+use crate::job::{Event, SeenAgent, What};
 use crate::log;
-use crate::model::{AgentName, Build, Place, Site, State, Version, is_md5};
+use crate::model::{AgentName, Build, Place, STATUS_LIMIT, Site, State, Version, is_md5};
 use crate::sys::Signals;
 
 /// A version is 64 bytes at most; whatever is longer is no `.version`.
 const VERSION_FILE_LIMIT: u64 = 256;
 const RECEIPT_LIMIT: u64 = 8192;
-/// Words of a status that are kept and reported.
-const STATUS_LIMIT: usize = 200;
+/// A status script has 10 s, 5 s to obey TERM and 1 s to be killed.
+const LOOK_PATIENCE: Duration = Duration::from_secs(17);
 /// More versions are on no honest host; what an agent's user makes up must not choke the daemon.
 const BUILDS_TOLD: usize = 64;
 
@@ -112,56 +116,119 @@ impl Target {
     }
 }
 
-/// Looks at several places at once: their scripts run side by side, each with its own deadline.
-pub fn sites(wanted: &[Target], signals: &Signals) -> Vec<Site> {
-    let mut sites = Vec::new();
-    let (mut asked, mut dirs) = (Vec::new(), Vec::new());
-    for (index, target) in wanted.iter().enumerate() {
-        let site = on_disk(target);
-        if site.whole
-            && let Some(current) = &site.current
-        {
-            asked.push(index);
-            dirs.push(target.paths.version(&current.version));
-        }
-        sites.push(site);
-    }
-    for (index, answer) in asked.into_iter().zip(control::statuses(&dirs, signals)) {
-        let (state, status) = match answer {
-            Ok(answer) => understand(answer),
-            Err(error) => (State::Silent, error.to_string()),
+/// Begins a look by a copy of this process: what a script does to its parent, and a dead disk to whoever touches it,
+/// is done to that copy.
+pub fn begin(target: &Target) -> Result<Call> {
+    control::copy_look(&|| look_and_tell(target), LOOK_PATIENCE)
+}
+
+/// Tells what is on disk before it runs the script, which may be the last that this process does.
+fn look_and_tell(target: &Target) {
+    let Ok(signals) = Signals::new(&[libc::SIGCHLD]) else {
+        return;
+    };
+    let tell = |seen: Result<Site>| {
+        let mut event = Event {
+            what: What::Done,
+            ..Event::default()
         };
-        sites[index].state = state;
-        sites[index].status = log::brief(&status, STATUS_LIMIT);
+        match seen {
+            Ok(here) => {
+                event.seen = Some(vec![SeenAgent {
+                    name: target.name.clone(),
+                    here,
+                    there: None,
+                }]);
+            }
+            Err(error) => event.error = Some(error.to_string()),
+        }
+        // To a file, and there is nobody else to tell.
+        let _ = event.send();
+    };
+    // What somebody else put there nobody may look at.
+    if let Err(error) = ground::check_own(&target.paths.agent) {
+        return tell(Err(error));
     }
-    sites
+    let mut site = on_disk(target);
+    tell(Ok(site.clone()));
+    if ask(target, &mut site, &signals) {
+        tell(Ok(site));
+    }
+}
+
+/// False where there is no script to ask.
+fn ask(target: &Target, site: &mut Site, signals: &Signals) -> bool {
+    let current = site.current.as_ref().filter(|_| site.whole);
+    let Some(dir) = current.map(|current| target.paths.version(&current.version)) else {
+        return false;
+    };
+    match control::status(&dir, signals) {
+        Ok(answer) => understand(answer, site),
+        Err(error) => site.be_silent(&error.to_string()),
+    }
+    true
+}
+
+/// What a look has seen, and as much as one that was cut short has.
+pub fn end(place: &Place, answer: &Answer) -> Site {
+    let text = answer.whole_text();
+    let mut events = text.lines().filter_map(Event::parse);
+    let last = events.rfind(|event| event.what == What::Done);
+    let (seen, error) = last.map_or((None, None), |event| (event.seen, event.error));
+    let site = seen.and_then(|seen| site_at(place, seen));
+    let is_seen = site.is_some() && error.is_none() && answer.succeeded();
+    let mut site = site.unwrap_or_else(|| Site::empty(place.clone()));
+    if !is_seen {
+        let sudo = text.lines().rfind(|line| line.starts_with("sudo: "));
+        let why = error.or(sudo.map(str::to_owned));
+        site.be_silent(&why.unwrap_or_else(|| answer.complaint()));
+        site.stuck.clone_from(&answer.stuck);
+    }
+    site
+}
+
+/// Who looked may be a hostile user: it tells of no other place than the one where it was sent to.
+fn site_at(place: &Place, seen: Vec<SeenAgent>) -> Option<Site> {
+    let seen = seen.into_iter().next()?;
+    Some(seen.here).filter(|site| site.place == *place)
 }
 
 pub fn site(target: &Target, signals: &Signals) -> Site {
-    let mut sites = sites(std::slice::from_ref(target), signals);
-    sites
-        .pop()
-        .unwrap_or_else(|| Site::empty(target.place.clone()))
+    let _term = signals.catch_term();
+    let answer = begin(target).and_then(|call| control::finish_one(call, signals));
+    match answer {
+        Ok(answer) => end(&target.place, &answer),
+        Err(error) => unbegun(target, &error),
+    }
+}
+
+/// A host that cannot even begin a look lets nobody forget what is on disk.
+pub fn unbegun(target: &Target, error: &Error) -> Site {
+    let mut site = on_disk(target);
+    site.be_silent(&error.to_string());
+    site
 }
 
 /// The first word decides, and only the words of the contract count.
-fn understand(mut answer: Answer) -> (State, String) {
+fn understand(mut answer: Answer, site: &mut Site) {
+    if let Ending::Overdue | Ending::Killed(_) = answer.ending {
+        site.be_silent(&answer.complaint());
+        site.stuck = answer.stuck;
+        return;
+    }
     let text = answer.text();
     let first = text.split_whitespace().next().unwrap_or_default();
-    let state = match first {
+    site.state = match first {
         "started" => State::Started,
         "stoped" | "stopped" => State::Stopped,
         _ => State::Other,
     };
-    if let Ending::Overdue | Ending::Killed(_) = answer.ending {
-        return (State::Silent, answer.complaint());
-    }
-    let words = match state {
+    site.status = match site.state {
         State::Started | State::Stopped => first.to_owned(),
         State::Other if first.is_empty() => answer.complaint(),
         State::Other | State::Absent | State::Silent => text,
     };
-    (state, words)
+    site.status = log::brief(&site.status, STATUS_LIMIT);
 }
 
 /// What can be seen without running anything.
@@ -249,5 +316,28 @@ fn cut_output(path: &Path) {
             .open(path)
     {
         control::trim(&file);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_as_another_user_tells_of_the_place_where_it_was_sent_to_and_no_other() {
+        let place = |run_user: &str| Place {
+            work_dir: "/work".to_owned(),
+            run_user: run_user.to_owned(),
+        };
+        let looked = |run_user: &str| {
+            vec![SeenAgent {
+                name: AgentName::parse("demo").expect("a name"),
+                here: Site::empty(place(run_user)),
+                there: None,
+            }]
+        };
+        assert!(site_at(&place("falcon"), looked("falcon")).is_some());
+        assert_eq!(site_at(&place("falcon"), looked("")), None);
+        assert_eq!(site_at(&place("falcon"), Vec::new()), None);
     }
 }

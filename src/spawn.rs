@@ -64,8 +64,8 @@ impl Spawn<'_> {
         for word in self.words {
             words.push(sys::c_string(word)?);
         }
-        let (mut failure, reporter) = io::pipe()?;
         let child = Unborn {
+            work: &|| (),
             argv: pointers(&words),
             program,
             envp: self.environment(),
@@ -73,20 +73,8 @@ impl Spawn<'_> {
             stdio: self.stdio.map(|fd| fd.as_raw_fd()),
             leads: self.leads,
             pid_file: self.pid_file.map(AsRawFd::as_raw_fd),
-            reporter: reporter.as_raw_fd(),
         };
-        let mut process = Process {
-            pid: child.fork()?,
-            status: None,
-        };
-        // Exec closes the pipe; until then we wait, so that whoever signals the child's group finds it.
-        drop(reporter);
-        let mut errno = [0; size_of::<c_int>()];
-        if failure.read(&mut errno).is_ok_and(|got| got > 0) {
-            process.wait(0)?;
-            return Err(io::Error::from_raw_os_error(c_int::from_ne_bytes(errno)));
-        }
-        Ok(process)
+        child.be_born()
     }
 
     /// Our environment with the differences, as pointers to strings that stay where they are.
@@ -113,6 +101,21 @@ impl Spawn<'_> {
     }
 }
 
+/// Begins a copy of this process, in a session of its own, that does this work and ends.
+pub fn copy(work: &dyn Fn(), stdio: [BorrowedFd; 3]) -> io::Result<Process> {
+    let child = Unborn {
+        work,
+        program: CString::default(),
+        argv: Vec::new(),
+        envp: Vec::new(),
+        dir: None,
+        stdio: stdio.map(|fd| fd.as_raw_fd()),
+        leads: Leads::Session,
+        pid_file: None,
+    };
+    child.be_born()
+}
+
 /// What has nothing to say, and whom nobody hears.
 pub fn nothing() -> Result<File> {
     let options = File::options().read(true).write(true).open("/dev/null");
@@ -132,7 +135,9 @@ fn pointers(strings: &[CString]) -> Vec<*const c_char> {
 }
 
 /// What the child needs between fork and exec, where memory can no longer be asked for.
-struct Unborn {
+struct Unborn<'a> {
+    /// What a copy does; with words to exec there is nothing to do before.
+    work: &'a dyn Fn(),
     program: CString,
     argv: Vec<*const c_char>,
     envp: Vec<*const c_char>,
@@ -140,17 +145,32 @@ struct Unborn {
     stdio: [RawFd; 3],
     leads: Leads,
     pid_file: Option<RawFd>,
-    reporter: RawFd,
 }
 
-impl Unborn {
+impl Unborn<'_> {
+    fn be_born(&self) -> io::Result<Process> {
+        let (mut failure, reporter) = io::pipe()?;
+        let mut process = Process {
+            pid: self.fork(reporter.as_raw_fd())?,
+            status: None,
+        };
+        // Exec closes the pipe; until then we wait, so that whoever signals the child's group finds it.
+        drop(reporter);
+        let mut errno = [0; size_of::<c_int>()];
+        if failure.read(&mut errno).is_ok_and(|got| got > 0) {
+            process.wait(0)?;
+            return Err(io::Error::from_raw_os_error(c_int::from_ne_bytes(errno)));
+        }
+        Ok(process)
+    }
+
     /// The number of the new process, which goes on in `exec`.
-    fn fork(&self) -> io::Result<libc::pid_t> {
+    fn fork(&self, reporter: RawFd) -> io::Result<libc::pid_t> {
         // A signal that comes in between must not run our handler in the child: it writes to our pipe.
         sys::block_signals();
         // SAFETY: the child makes async-signal-safe calls only, on what is in `self`, and never returns.
         let forked = match unsafe { libc::fork() } {
-            0 => unsafe { self.exec() },
+            0 => unsafe { self.exec(reporter) },
             -1 => Err(io::Error::last_os_error()),
             pid => Ok(pid),
         };
@@ -160,15 +180,20 @@ impl Unborn {
 
     /// # Safety
     /// Only in a child that was forked a moment ago, with all signals blocked.
-    unsafe fn exec(&self) -> ! {
+    unsafe fn exec(&self, reporter: RawFd) -> ! {
         // SAFETY: the pointers lead to strings and lists that `self` or its maker holds; the rest takes integers.
         unsafe {
             if self.prepare() {
+                if self.argv.is_empty() {
+                    libc::close(reporter);
+                    (self.work)();
+                    libc::_exit(0)
+                }
                 *sys::environ() = self.envp.as_ptr();
                 libc::execvp(self.program.as_ptr(), self.argv.as_ptr());
             }
             let errno = sys::errno();
-            libc::write(self.reporter, (&raw const errno).cast(), size_of::<c_int>());
+            libc::write(reporter, (&raw const errno).cast(), size_of::<c_int>());
             libc::_exit(1)
         }
     }
@@ -232,8 +257,14 @@ fn write_pid(fd: RawFd) {
 }
 
 impl Process {
-    pub fn signal_group(&self, signal: i32) {
-        sys::signal_group(self.pid, signal);
+    /// False where nobody is left of the group.
+    pub fn signal_group(&self, signal: i32) -> bool {
+        sys::signal_group(self.pid, signal)
+    }
+
+    /// The trace of somebody who is left of the group: see `sys::lives`.
+    pub fn survivor(&self) -> String {
+        sys::survivor(self.pid)
     }
 
     /// None while it runs.

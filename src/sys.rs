@@ -286,15 +286,11 @@ pub fn wait_readable(fds: &[RawFd], timeout: Duration) {
     }
 }
 
-/// Signals the process group that `leader` leads; a group that is gone is no error.
-pub fn signal_group(leader: i32, signal: i32) {
+/// Signals the process group that `leader` leads; false where nobody is left of it.
+pub fn signal_group(leader: i32, signal: i32) -> bool {
     // Guards against "every process" (-1) and "my own group" (0).
-    if leader > 1 {
-        // SAFETY: kill(2) touches no memory.
-        unsafe {
-            libc::kill(-leader, signal);
-        }
-    }
+    // SAFETY: kill(2) touches no memory.
+    leader > 1 && (unsafe { libc::kill(-leader, signal) } == 0 || errno() != libc::ESRCH)
 }
 
 /// Whether a process of this number leads a session, as every control script does.
@@ -302,6 +298,36 @@ pub fn leads_session(pid: u32) -> bool {
     let pid = pid as libc::pid_t;
     // SAFETY: getsid(2) touches no memory.
     pid > 1 && unsafe { libc::getsid(pid) } == pid
+}
+
+/// A living process: its group, and its number with the time of its birth, which no later process of that number shares.
+/// None for one that is dead, reaped or not, and where the system does not tell.
+fn living(pid: &str) -> Option<(i32, String)> {
+    let stat = disk::read_small(&Path::new("/proc").join(pid).join("stat"), 4096).ok()?;
+    // Behind the name, which may hold anything: state, parent, group, and 17 words later the birth (proc(5)).
+    let mut words = stat.rsplit(") ").next()?.split(' ');
+    let is_dead = matches!(words.next(), Some("Z" | "X"));
+    let group = words.nth(1)?.parse().ok()?;
+    let born = words.nth(16)?;
+    (!is_dead).then(|| (group, format!("{pid} {born}")))
+}
+
+/// The trace of somebody of this process group who lives; empty: nobody does.
+pub fn survivor(leader: i32) -> String {
+    for pid in disk::names(Path::new("/proc")).into_iter().flatten() {
+        if let Some((group, trace)) = pid.to_str().and_then(living)
+            && group == leader
+        {
+            return trace;
+        }
+    }
+    String::new()
+}
+
+/// Whether the process that left the trace still lives.
+pub fn lives(trace: &str) -> bool {
+    let pid = trace.split(' ').next().unwrap_or_default();
+    living(pid).is_some_and(|(_, now)| now == trace)
 }
 
 /// Marks every descriptor that this process was born with, save the first three, so that no child inherits it.
