@@ -121,7 +121,7 @@ fn check_in_fault(
     if !is_stuck && !comes(Duration::from_secs(20), runs) {
         return Err("nothing runs while the disk refuses".to_owned());
     }
-    let is_partial = |name: &String| name.ends_with(".part") || name.ends_with(".new");
+    let is_partial = |name: &String| matches!(name.rsplit_once('.'), Some((_, "part" | "new")));
     let ours = || names(&host.agent_dir("demo").join(".updater"));
     let tidy = || !ours().iter().any(is_partial);
     if fault == Fault::Full && !comes(Duration::from_secs(10), tidy) {
@@ -138,11 +138,8 @@ fn survive(fault: Fault, first: usize, share: usize) {
     for scenario in &SCENARIOS {
         let steps = record(scenario).into_iter();
         let steps = steps.filter(|step: &Step| fault.prevents(&step.change) && step.count() <= 6);
-        moments.extend(
-            BTreeSet::from_iter(steps.map(|step| step.key))
-                .into_iter()
-                .map(|key| (scenario, key)),
-        );
+        let keys: BTreeSet<_> = steps.map(|step| step.key).collect();
+        moments.extend(keys.into_iter().map(|key| (scenario, key)));
     }
     let what = format!("{fault:?} disk from one of {} steps on", moments.len());
     let moments = trial::share_of(moments, first, share);

@@ -106,7 +106,8 @@ fn survive(death: Death, first: usize, share: usize) {
         let spares = |step: &Step| death == Death::Process && step.is_of_a_script();
         let steps = record(scenario).into_iter();
         let steps = steps.filter(|step| is_point(step) && !spares(step));
-        for key in BTreeSet::from_iter(steps.map(|step| step.key)) {
+        let keys: BTreeSet<_> = steps.map(|step| step.key).collect();
+        for key in keys {
             moments.push((scenario, key.clone(), false));
             moments.push((scenario, key, true));
         }

@@ -53,6 +53,7 @@ mod scripts_table;
 mod signals;
 mod soak;
 mod startup;
+mod starved;
 mod state;
 mod stores;
 mod user_moves;

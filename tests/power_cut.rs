@@ -64,7 +64,7 @@ impl Run {
         let (mut looked, mut has_stopped) = (0, false);
         for step in steps {
             disk.apply(&step.change);
-            let stops = matches!(&step.change, Change::Spawn(_, word) if word == "stop");
+            let is_stop = matches!(&step.change, Change::Spawn(_, word) if word == "stop");
             let found = disk.after_a_cut();
             for found in &found {
                 looked += 1;
@@ -86,7 +86,7 @@ impl Run {
                 };
                 relied_on.map_err(|why| format!("at {}: {why}", step.key))?;
             }
-            has_stopped |= stops;
+            has_stopped |= is_stop;
             let files = self.own_files().into_iter();
             lasting.extend(files.filter(|file| found.iter().all(|found| found.exists(file))));
         }

@@ -95,18 +95,18 @@ fn understood(call: &Call) -> Option<Change> {
     Some(match call.nr {
         libc::SYS_open => created(path(0), arg[1])?,
         libc::SYS_openat => created(path_at(0), arg[2])?,
-        libc::SYS_write => write(call, read(call.pid, arg[1], length(arg[2])))?,
+        libc::SYS_write | libc::SYS_pwrite64 => {
+            write(call, read(call.pid, arg[1], length(arg[2])))?
+        }
         libc::SYS_writev => write(call, gathered(call.pid, arg[1], length(arg[2])))?,
-        libc::SYS_pwrite64 => write(call, read(call.pid, arg[1], length(arg[2])))?,
         libc::SYS_ftruncate => Change::Truncate(opened(call.pid, arg[0])?),
         libc::SYS_fsync | libc::SYS_fdatasync => Change::Sync(opened(call.pid, arg[0])?),
         libc::SYS_fchmod => Change::Chmod(opened(call.pid, arg[0])?),
         libc::SYS_chmod => Change::Chmod(path(0)),
         libc::SYS_fchmodat => Change::Chmod(path_at(0)),
         libc::SYS_rename => Change::Rename(path(0), path(1)),
-        libc::SYS_renameat => Change::Rename(path_at(0), path_at(2)),
         libc::SYS_renameat2 if arg[4] & 2 != 0 => Change::Exchange(path_at(0), path_at(2)),
-        libc::SYS_renameat2 => Change::Rename(path_at(0), path_at(2)),
+        libc::SYS_renameat | libc::SYS_renameat2 => Change::Rename(path_at(0), path_at(2)),
         libc::SYS_unlink => Change::Unlink(path(0)),
         libc::SYS_rmdir => Change::RemoveDir(path(0)),
         libc::SYS_unlinkat if integer(arg[2]) & libc::AT_REMOVEDIR != 0 => {

@@ -170,7 +170,7 @@ impl Disk {
     pub fn apply(&mut self, change: &Change) {
         match change {
             Change::Create(path, empties) => match self.now(path) {
-                Some(number) if *empties => self.touch(number, |bytes| bytes.clear()),
+                Some(number) if *empties => self.touch(number, Vec::clear),
                 Some(_) => {}
                 None => self.make(
                     path,

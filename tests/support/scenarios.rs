@@ -201,7 +201,7 @@ fn litter(host: &Host, scenario: &Scenario) -> Vec<String> {
     let mut odd = names(&home);
     let is_expected = |name: &String| {
         let is_version = |versions: &&str| versions.split('|').any(|version| version == name);
-        scenario.versions.iter().any(|version| is_version(version))
+        scenario.versions.iter().any(is_version)
     };
     let found = odd.iter().filter(|name| is_expected(name)).count();
     odd.retain(|name| !is_expected(name) && ![".updater", ".version"].contains(&name.as_str()));

@@ -1,0 +1,157 @@
+//! A host that runs out of processes or of descriptors, at any moment: the agent runs on, and once there are some again
+//! so does everything else.
+
+use crate::support::host::Host;
+use crate::support::platform;
+use crate::support::scenarios::{SCENARIOS, Scenario, TWO_ROUNDS, check_end, settle};
+use crate::support::trace::{self, Call, Verdict, Watch};
+use crate::support::trial::{self, Outcome, comes};
+use crate::support::watch::running_below;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// What a call takes of the host, and how it fails when there is none left.
+fn taken(call: &Call) -> Option<(&'static str, i32)> {
+    Some(match call.nr {
+        libc::SYS_fork | libc::SYS_vfork | libc::SYS_clone => ("process", libc::EAGAIN),
+        libc::SYS_execve => ("program", libc::ENOMEM),
+        libc::SYS_pipe | libc::SYS_pipe2 => ("pipe", libc::EMFILE),
+        libc::SYS_socket => ("socket", libc::EMFILE),
+        libc::SYS_memfd_create => ("memory file", libc::EMFILE),
+        libc::SYS_open | libc::SYS_openat => ("file", libc::ENFILE),
+        _ => return None,
+    })
+}
+
+/// Lets nothing of it be had from some moment on, or that once only.
+struct Starver {
+    counts: HashMap<String, usize>,
+    /// Where it begins; empty: only looks.
+    key: String,
+    is_single: bool,
+    seen: BTreeSet<String>,
+    hit: Arc<AtomicBool>,
+    healed: Arc<AtomicBool>,
+}
+
+impl Starver {
+    fn new(key: &str, is_single: bool) -> Self {
+        Self {
+            counts: HashMap::new(),
+            key: key.to_owned(),
+            is_single,
+            seen: BTreeSet::new(),
+            hit: Arc::default(),
+            healed: Arc::default(),
+        }
+    }
+}
+
+impl Watch for Starver {
+    fn enter(&mut self, call: &Call) -> Verdict {
+        let Some((what, errno)) = taken(call) else {
+            return Verdict::Go;
+        };
+        let name = format!("{} {what}", call.role);
+        let count = self.counts.entry(name.clone()).or_default();
+        *count += 1;
+        let key = format!("{name} #{count}");
+        if *count <= 8 {
+            self.seen.insert(key.clone());
+        }
+        let is_it = key == self.key;
+        if is_it {
+            self.hit.store(true, Ordering::Relaxed);
+        }
+        let is_on = self.hit.load(Ordering::Relaxed) && !self.healed.load(Ordering::Relaxed);
+        if is_it || is_on && !self.is_single {
+            return Verdict::Fail(errno);
+        }
+        Verdict::Go
+    }
+
+    fn leave(&mut self, _call: &Call, _result: i64) -> Verdict {
+        Verdict::Go
+    }
+}
+
+fn record(scenario: &Scenario) -> BTreeSet<String> {
+    let mut host = Host::new();
+    (scenario.prepare)(&mut host);
+    let traced = host.start_traced(false, Starver::new("", true));
+    let settled = settle(&host, scenario);
+    let seen = traced.end().seen;
+    settled.unwrap_or_else(|why| panic!("{}: {why}", scenario.name));
+    seen
+}
+
+fn starve(scenario: &Scenario, key: &str, is_single: bool) -> Outcome {
+    let mut host = Host::new();
+    (scenario.prepare)(&mut host);
+    let before = running_below(&host.dir).len();
+    let starver = Starver::new(key, is_single);
+    let (hit, healed) = (starver.hit.clone(), starver.healed.clone());
+    let traced = host.start_traced(false, starver);
+    if !comes(TWO_ROUNDS, || hit.load(Ordering::Relaxed)) {
+        traced.end();
+        return Ok(None);
+    }
+    if !is_single {
+        // For as long as it takes to fail, and to be tried again.
+        let beats = host.meta.beats().len();
+        comes(Duration::from_secs(3), || {
+            traced.has_ended() || host.meta.beats().len() > beats + 3
+        });
+    }
+    healed.store(true, Ordering::Relaxed);
+    let begun = Instant::now();
+    let beats = host.meta.beats().len();
+    comes(TWO_ROUNDS, || {
+        traced.has_ended() || host.meta.beats().len() > beats
+    });
+    // It may not have come up; then its supervisor starts it again.
+    let has_ended = traced.has_ended();
+    if has_ended {
+        host.start();
+    }
+    let settled = settle(&host, scenario);
+    if has_ended {
+        host.stop();
+    }
+    traced.end();
+    let result = settled.and_then(|()| check_end(&host, scenario));
+    if let Err(why) = result {
+        eprintln!("--- {}\n{}---", scenario.name, host.log());
+        return Err(format!("{why}; {before} ran before"));
+    }
+    Ok(Some(begun.elapsed()))
+}
+
+#[test]
+fn a_host_without_processes_or_descriptors_at_any_moment_costs_no_agent_and_no_upgrade() {
+    if !trace::is_possible(&platform::binary()) {
+        return;
+    }
+    let mut moments = Vec::new();
+    for scenario in SCENARIOS
+        .iter()
+        .filter(|one| ["upgrade", "relocation", "restart of a dead agent"].contains(&one.name))
+    {
+        for key in record(scenario) {
+            moments.push((scenario, key.clone(), true));
+            moments.push((scenario, key, false));
+        }
+    }
+    let what = format!(
+        "a host that has nothing left at one of {} moments",
+        moments.len()
+    );
+    let moments = trial::share_of(moments, 0, 3);
+    trial::survive(&what, &moments, |(scenario, key, is_single)| {
+        let once = if *is_single { "once" } else { "from then on" };
+        let starved = starve(scenario, key, *is_single);
+        starved.map_err(|why| format!("{}, {key} {once}: {why}", scenario.name))
+    });
+}
