@@ -167,12 +167,17 @@ impl<'a> Act<'a> {
             let is_here = disk::is_same(&target.paths.agent, &here.paths.agent);
             (!is_here).then(|| Agent::new(target, signals))
         };
-        let there = job.there.as_ref();
-        let mut strays = Vec::new();
+        let there = job.there.as_ref().and_then(elsewhere);
+        let mut strays: Vec<Agent> = Vec::new();
         for place in &job.strays {
-            if Some(place) != there
-                && let Some(stray) = elsewhere(place)
+            // Nor may one place have two names among them: each is locked once.
+            let is_known = |stray: &Agent| {
+                let mut known = there.iter().chain(&strays);
+                known.any(|known| disk::is_same(&known.paths().agent, &stray.paths().agent))
+            };
+            if let Some(stray) = elsewhere(place)
                 && disk::is_dir(&stray.paths().agent)
+                && !is_known(&stray)
                 && ground::check_own(&stray.paths().agent).is_ok()
             {
                 strays.push(stray);
@@ -180,7 +185,7 @@ impl<'a> Act<'a> {
         }
         Self {
             job,
-            there: there.and_then(elsewhere),
+            there,
             here: Agent::new(here, signals),
             strays,
             signals,
@@ -320,10 +325,11 @@ impl<'a> Act<'a> {
 
     /// Stops what is in force and puts `to` in its place. On failure the old one is asked to run again.
     fn change_over(&self, to: &Build) -> Outcome {
-        let old = self.here.paths().in_force();
+        let in_force = || self.here.paths().in_force().ok().flatten();
+        let old = in_force();
         let changed = self.stop_and_replace(to);
         changed.map_err(|mut failure| {
-            let still = old.filter(|old| Some(old) == self.here.paths().in_force().as_ref());
+            let still = old.filter(|old| Some(old) == in_force().as_ref());
             // One that comes from elsewhere is started there again, and what was in force here is of no account.
             if self.there.is_none()
                 && let Some(old) = still
@@ -424,9 +430,11 @@ impl<'a> Act<'a> {
     fn vouch_for(&self, old: Option<&Build>) {
         let Some(old) = old else { return };
         let dir = self.here.paths().version(&old.version);
-        let is_in_force = self.here.paths().in_force().as_ref() == Some(&old.version);
+        let in_force = self.here.paths().in_force();
+        let may_be_in_force =
+            in_force.map_or(true, |in_force| in_force.as_ref() == Some(&old.version));
         let has_receipt = observe::received(&self.job.name, &old.version, &dir).is_some();
-        if is_in_force || has_receipt || !disk::is_program(&dir.join("control")) {
+        if may_be_in_force || has_receipt || !disk::is_program(&dir.join("control")) {
             return;
         }
         let receipt = Receipt {
@@ -444,7 +452,7 @@ impl<'a> Act<'a> {
 
     fn prune(&self, keep: &[Version]) -> Result<()> {
         let paths = self.here.paths();
-        let current = paths.in_force();
+        let current = paths.in_force()?;
         let ours = paths.ours();
         for name in disk::names(&ours).at("read", &ours)? {
             if !observe::is_kept_by_us(&name) {

@@ -68,13 +68,13 @@ impl<'a> Agent<'a> {
     pub fn halt(&self) -> Result<()> {
         match self.state() {
             State::Absent | State::Stopped => Ok(()),
-            State::Started | State::Other | State::Silent => self.halt_anyway(),
+            State::Started | State::Other | State::Silent | State::Unasked => self.halt_anyway(),
         }
     }
 
     /// Calls `control stop` whatever the agent says of itself, and sees that it is down.
     pub fn halt_anyway(&self) -> Result<()> {
-        let Some(current) = self.paths().in_force() else {
+        let Some(current) = self.paths().in_force()? else {
             return Ok(());
         };
         let answer = self.call(&current, Verb::Stop)?;
@@ -84,7 +84,7 @@ impl<'a> Agent<'a> {
             match self.state() {
                 State::Absent | State::Stopped | State::Other => return Ok(()),
                 State::Silent if answer.succeeded() => return Ok(()),
-                State::Started | State::Silent => {}
+                State::Started | State::Silent | State::Unasked => {}
             }
             if begun.elapsed() >= STOP_PATIENCE || !answer.succeeded() {
                 return Err(Error::new("stop", current.as_str(), answer.complaint()));
@@ -115,37 +115,29 @@ impl<'a> Agent<'a> {
 
     /// Sees the agent say started, and keep saying so. One whose start script `failed` gets no patience.
     pub fn watch(&self, version: &Version, failed: bool) -> std::result::Result<(), Failure> {
-        self.see_started(version, failed).map_err(|error| Failure {
-            fault: Fault::Version,
-            error,
-        })
-    }
-
-    fn see_started(&self, version: &Version, failed: bool) -> std::result::Result<(), String> {
         let begun = Instant::now();
         let mut since: Option<Instant> = None;
         let mut misses = 0;
         let mut pause = LOOK_FIRST;
         loop {
             let site = self.look();
+            let is_late = begun.elapsed() >= START_PATIENCE;
             if site.state == State::Started {
                 misses = 0;
                 if since.get_or_insert_with(Instant::now).elapsed() >= PROBATION {
                     return Ok(());
                 }
-            } else {
+            } else if site.state != State::Unasked {
                 misses += 1;
-                let says = site.status;
-                if since.is_some() && misses >= MISSES {
-                    return Err(format!(
-                        "{version} did not stay started ({MISSES} misses in {} s), it says {says:?}",
-                        PROBATION.as_secs(),
-                    ));
+                let has_failed = misses >= MISSES && (since.is_some() || failed);
+                if has_failed || since.is_none() && is_late {
+                    return Err(unwell(version, since.is_some(), &site.status));
                 }
-                let is_hopeless = failed && misses >= MISSES;
-                if since.is_none() && (is_hopeless || begun.elapsed() >= START_PATIENCE) {
-                    return Err(format!("{version} did not start, it says {says:?}"));
-                }
+            } else if is_late {
+                return Err(Failure {
+                    fault: Fault::Host,
+                    error: format!("cannot ask how {version} is: {}", site.status),
+                });
             }
             rest(&mut pause);
         }
@@ -167,6 +159,19 @@ impl<'a> Agent<'a> {
         }
         Ok(answer)
     }
+}
+
+fn unwell(version: &Version, had_started: bool, says: &str) -> Failure {
+    let probation = PROBATION.as_secs();
+    let error = if had_started {
+        format!(
+            "{version} did not stay started ({MISSES} misses in {probation} s), it says {says:?}"
+        )
+    } else {
+        format!("{version} did not start, it says {says:?}")
+    };
+    let fault = Fault::Version;
+    Failure { fault, error }
 }
 
 fn rest(pause: &mut Duration) {

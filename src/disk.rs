@@ -189,6 +189,16 @@ pub fn is_program(path: &Path) -> bool {
         .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o100 != 0)
 }
 
+/// The same, failing where nobody can tell.
+pub fn find_program(path: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(path) {
+        Err(error) if !matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => {
+            Err(error)
+        }
+        _ => Ok(is_program(path)),
+    }
+}
+
 /// A held lock file; the lock goes with it, however the process ends.
 pub struct Lock {
     pub file: File,

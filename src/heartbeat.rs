@@ -117,7 +117,7 @@ fn real_agent<'a>(agent: &'a Reported, seen: &'a SeenAgent, now: u64) -> Option<
 fn status(agent: &Reported, site: &Site) -> String {
     let (kind, text) = match site.state {
         State::Started | State::Stopped | State::Other => ("", site.status.as_str()),
-        State::Silent => ("unknown: ", site.status.as_str()),
+        State::Silent | State::Unasked => ("unknown: ", site.status.as_str()),
         State::Absent if site.current.is_some() => ("failed: ", "its control cannot be run"),
         State::Absent if !agent.error.is_empty() => ("failed: ", agent.error.as_str()),
         State::Absent if !agent.phase.is_empty() => ("", agent.phase.as_str()),

@@ -160,9 +160,8 @@ fn configure(release: &Release, fresh: &Path, pulse: &mut Pulse) -> Result<()> {
 /// beside it for the switch.
 fn publish(agent: &Agent, release: &Release, fresh: &Path) -> Result<()> {
     let place = agent.paths().version(&release.version);
-    let site = agent.on_disk();
-    let current = site.current.filter(|_| site.whole);
-    if current.is_some_and(|current| current.version == release.version) {
+    let in_force = agent.paths().in_force()?;
+    if in_force.as_ref() == Some(&release.version) && disk::is_program(&place.join("control")) {
         let spare = agent.paths().staging(&release.version, ".other");
         disk::remove_tree(&spare)?;
         return disk::rename(fresh, &spare);

@@ -366,6 +366,8 @@ words! {
         Other,
         /// No answer: the script hangs or cannot be run. Nobody knows.
         Silent,
+        /// The host lacked what it takes to ask: a process, a descriptor. Nobody knows, and the agent had no part in it.
+        Unasked,
     }
 }
 
@@ -438,13 +440,13 @@ impl Site {
 
     /// Nobody could even look.
     pub fn is_unseen(&self) -> bool {
-        self.state == State::Silent && self.current.is_none()
+        matches!(self.state, State::Silent | State::Unasked) && self.current.is_none()
     }
 
     pub fn is_down(&self) -> bool {
         match self.state {
             State::Stopped | State::Other => true,
-            State::Absent | State::Started | State::Silent => false,
+            State::Absent | State::Started | State::Silent | State::Unasked => false,
         }
     }
 }

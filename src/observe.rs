@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::control::{self, Answer, Call, Ending};
 use crate::disk;
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::fields::{fields, read};
 use crate::ground;
 use crate::job::{Event, SeenAgent, What};
@@ -91,10 +91,14 @@ impl Paths {
         self.ours().join("control.pid")
     }
 
-    /// The version in force, if `.version` names one.
-    pub fn in_force(&self) -> Option<Version> {
-        let text = disk::read_small(&self.version_file(), VERSION_FILE_LIMIT).ok()?;
-        Version::parse(text.trim())
+    /// The version in force, if `.version` names one. Fails where the host cannot tell, which is not the same as none.
+    pub fn in_force(&self) -> Result<Option<Version>> {
+        let path = self.version_file();
+        match disk::read_small(&path, VERSION_FILE_LIMIT).at("read", &path) {
+            Ok(text) => Ok(Version::parse(text.trim())),
+            Err(error) if error.is_of_the_host() => Err(error),
+            Err(_) => Ok(None),
+        }
     }
 }
 
@@ -164,7 +168,7 @@ fn ask(target: &Target, site: &mut Site, signals: &Signals) -> bool {
     };
     match control::status(&dir, signals) {
         Ok(answer) => understand(answer, site),
-        Err(error) => site.be_silent(&error.to_string()),
+        Err(error) => be_unasked(site, &error),
     }
     true
 }
@@ -205,8 +209,16 @@ pub fn site(target: &Target, signals: &Signals) -> Site {
 /// A host that cannot even begin a look lets nobody forget what is on disk.
 pub fn unbegun(target: &Target, error: &Error) -> Site {
     let mut site = on_disk(target);
-    site.be_silent(&error.to_string());
+    be_unasked(&mut site, error);
     site
+}
+
+/// Whether the script could not be run for its own sake, or for want of something of the host's, tells the error.
+fn be_unasked(site: &mut Site, error: &Error) {
+    site.be_silent(&error.to_string());
+    if error.is_of_the_host() {
+        site.state = State::Unasked;
+    }
 }
 
 /// The first word decides, and only the words of the contract count.
@@ -226,7 +238,7 @@ fn understand(mut answer: Answer, site: &mut Site) {
     site.status = match site.state {
         State::Started | State::Stopped => first.to_owned(),
         State::Other if first.is_empty() => answer.complaint(),
-        State::Other | State::Absent | State::Silent => text,
+        State::Other | State::Absent | State::Silent | State::Unasked => text,
     };
     site.status = log::brief(&site.status, STATUS_LIMIT);
 }
@@ -237,8 +249,16 @@ pub fn on_disk(target: &Target) -> Site {
     let mut site = Site::empty(place.clone());
     let builds = builds(name, paths);
     site.builds = builds.into_iter().map(|(_, build)| build).collect();
-    if let Some(version) = paths.in_force() {
-        site.whole = disk::is_program(&paths.version(&version).join("control"));
+    let in_force = paths.in_force().unwrap_or_else(|error| {
+        be_unasked(&mut site, &error);
+        None
+    });
+    if let Some(version) = in_force {
+        let control = paths.version(&version).join("control");
+        match disk::find_program(&control).at("look at", &control) {
+            Ok(is_there) => site.whole = is_there,
+            Err(error) => be_unasked(&mut site, &error),
+        }
         let received = site.builds.iter().find(|build| build.version == version);
         site.current = Some(received.cloned().unwrap_or(Build {
             version,

@@ -75,7 +75,7 @@ fn keep_running(desired: &Desired, seen: &Seen, memory: &Memory, now: u64) -> Op
         .unwrap_or_else(|| desired.release.build());
     match site.state {
         State::Started => tidy(site, memory, now),
-        State::Absent | State::Silent => None,
+        State::Absent | State::Silent | State::Unasked => None,
         // In force but never seen to run well: a switch was cut short. Finish it, with its way back.
         State::Stopped | State::Other => match way_back(seen, memory, &build) {
             Some(back) if memory.is_waiting(now) => return_to(back, memory, now),
@@ -118,7 +118,7 @@ fn replace(desired: &Desired, seen: &Seen, memory: &Memory, now: u64) -> Vec<Tas
         // No process can be both users: stop as the one, start as the other. Should that fail, `stay` goes back.
         let has_stopped = match home.state {
             State::Stopped => true,
-            State::Other | State::Silent => memory.stops_in_doubt > 0,
+            State::Other | State::Silent | State::Unasked => memory.stops_in_doubt > 0,
             State::Absent | State::Started => false,
         };
         if !has_stopped {
@@ -164,7 +164,7 @@ fn fallen(seen: &Seen) -> Option<Build> {
     let (site, here) = (seen.home(), &seen.here);
     let runs_here = match here.state {
         State::Started | State::Other => true,
-        State::Silent => !here.is_unseen(),
+        State::Silent | State::Unasked => !here.is_unseen(),
         State::Absent | State::Stopped => false,
     };
     if site.place != here.place && runs_here {

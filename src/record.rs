@@ -164,7 +164,9 @@ impl Memory {
                 // It may be the first half of a move, whose second half has failed before: those are not forgotten.
                 self.retry_at = 0;
                 self.blame("", 0);
-                if site.is_some_and(|site| matches!(site.state, State::Other | State::Silent)) {
+                if site.is_some_and(|site| {
+                    matches!(site.state, State::Other | State::Silent | State::Unasked)
+                }) {
                     // Nobody knows whether it is down; it is asked again, ever more rarely.
                     self.stops_in_doubt = self.stops_in_doubt.saturating_add(1);
                     self.retry_at = now + schedule::host_retry(interval, self.stops_in_doubt);
@@ -293,6 +295,7 @@ impl Memory {
     }
 
     fn prove(&mut self, spot: &Spot) {
+        self.moving_to.retain(|place| *place != spot.place);
         if self.proven.as_ref() == Some(spot) {
             return;
         }
@@ -486,6 +489,15 @@ mod tests {
         memory.fold_success(&start, Some(&site("1", State::Started)), 1, INTERVAL);
         memory.may_run_at(&place());
         assert_eq!(kept(&memory), [""; 0]);
+    }
+
+    #[test]
+    fn where_it_was_first_seen_is_no_second_place_once_it_is_seen_well_there() {
+        let mut memory = Memory::default();
+        memory.may_run_at(&place());
+        memory.fold_observed(&desired("1"), &site("1", State::Started), 1);
+        assert!(memory.proven.is_some());
+        assert_eq!(memory.moving_to, []);
     }
 
     #[test]

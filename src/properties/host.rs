@@ -176,7 +176,9 @@ impl Paper {
     pub fn halt(&mut self, place: &Place) -> Outcome {
         match self.site(place).state {
             State::Absent | State::Stopped => Ok(()),
-            State::Started | State::Other | State::Silent => self.halt_anyway(place),
+            State::Started | State::Other | State::Silent | State::Unasked => {
+                self.halt_anyway(place)
+            }
         }
     }
 
