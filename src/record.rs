@@ -22,6 +22,8 @@ use crate::sys;
 const DEATHS_KEPT: usize = 5;
 /// Places where it may run; more in a row means that it never got anywhere.
 const PLACES_KEPT: usize = 4;
+/// A power cut may come in the middle of a start; so many in a row are no chance any more.
+const FALLS_OF_A_VERSION: u32 = 2;
 /// No retry lies further ahead; a ledger written under a wrong clock must not silence an agent for years.
 const FURTHEST_RETRY: u64 = 86_400;
 /// A ledger of more agents than any host has.
@@ -62,6 +64,8 @@ pub struct Memory {
     pub moving_to: Vec<Place>,
     /// The version that ran before the proven one; kept on disk for a quick way back.
     pub previous: Option<Version>,
+    /// A first start that nobody has seen the end of. Ledgers of before have none.
+    pub begun: Option<Begun>,
 }
 
 fields!(Memory {
@@ -79,7 +83,19 @@ fields!(Memory {
     proven,
     moving_to,
     previous,
+    begun,
 });
+
+/// The first start of a build, and how often in a row the host went down before it ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Begun {
+    pub build: Build,
+    /// Which boot of the host it was begun in; empty where nobody can tell.
+    pub boot: String,
+    pub falls: u32,
+}
+
+fields!(Begun { build, boot, falls });
 
 impl Memory {
     /// Whether the desired state is not to be tried again yet.
@@ -118,6 +134,7 @@ impl Memory {
         if self.entry != entry {
             entry.clone_into(&mut self.entry);
             self.stops_in_doubt = 0;
+            self.begun = None;
             self.forget_failures();
             self.forget_deaths();
         }
@@ -200,6 +217,46 @@ impl Memory {
                 place: site.place.clone(),
                 build,
             });
+        }
+    }
+
+    /// A build is about to be started. One that ran well before takes no host down.
+    pub fn fold_begun(&mut self, build: &Build, boot: &str) {
+        let proven = self.proven.as_ref();
+        if proven.is_some_and(|spot| spot.build.satisfies(build)) {
+            return;
+        }
+        let before = self
+            .begun
+            .take()
+            .filter(|begun| begun.build.satisfies(build));
+        self.begun = Some(Begun {
+            build: build.clone(),
+            boot: boot.to_owned(),
+            falls: before.map_or(0, |begun| begun.falls),
+        });
+    }
+
+    /// What the last boot has begun and not ended may have ended it.
+    pub fn fold_boot(&mut self, boot: &str, now: u64) {
+        let Some(begun) = &mut self.begun else { return };
+        if begun.boot.is_empty() || boot.is_empty() || begun.boot == boot {
+            return;
+        }
+        boot.clone_into(&mut begun.boot);
+        begun.falls = begun.falls.saturating_add(1);
+        if begun.falls < FALLS_OF_A_VERSION {
+            return;
+        }
+        let (build, falls) = (&begun.build, begun.falls);
+        let error = format!("the host went down {falls} times while {build} was being started");
+        self.blame(&error, now);
+        self.version_failures = self.version_failures.saturating_add(1);
+        self.retry_at = now + schedule::version_retry(self.version_failures);
+        if self.proven.is_none() {
+            // Without a way back it is what would be kept up.
+            self.crash_loop = true;
+            self.restart_at = now + schedule::restart_delay(1, true);
         }
     }
 
@@ -498,6 +555,58 @@ mod tests {
         memory.fold_observed(&desired("1"), &site("1", State::Started), 1);
         assert!(memory.proven.is_some());
         assert_eq!(memory.moving_to, []);
+    }
+
+    #[test]
+    fn a_version_under_which_the_host_goes_down_twice_in_a_row_has_failed() {
+        let mut memory = Memory::default();
+        let one = task(Step::Start(build("1")));
+        memory.fold_success(&one, Some(&site("1", State::Started)), 1, INTERVAL);
+        let mut two = build("2");
+        memory.fold_begun(&two, "a");
+        // Its digest is known once it is on disk.
+        two.md5 = "490ac172dabecc867289079d48e84a66".into();
+        memory.fold_boot("a", 1000);
+        assert_eq!(memory.begun.as_ref().map(|begun| begun.falls), Some(0));
+        let mut waits = Vec::new();
+        for boot in ["b", "c", "d", "e", ""] {
+            memory.fold_boot(boot, 1000);
+            waits.push(memory.retry_at.saturating_sub(1000));
+            memory.fold_begun(&two, boot);
+        }
+        assert_eq!(waits, [0, 600, 3600, 86_400, 86_400]);
+        assert!(
+            memory
+                .error
+                .starts_with("the host went down 4 times while 2")
+        );
+        assert_eq!(memory.restart_at, 0, "the one before is started at once");
+        memory.fold_begun(&build("1"), "f");
+        assert_eq!(memory.begun.as_ref().map(|begun| &begun.build), Some(&two));
+        memory.fold_begun(&build("3"), "f");
+        memory.fold_boot("g", 1000);
+        assert_eq!(memory.begun.map(|begun| begun.falls), Some(1));
+    }
+
+    #[test]
+    fn a_ledger_that_knows_of_no_begun_start_is_read() {
+        let ledger = |begun| {
+            let mut ledger = Ledger::default();
+            let name = AgentName::parse("demo").expect("valid");
+            ledger.agents.entry(&name).begun = begun;
+            fields::write(&ledger)
+        };
+        let old = ledger(None).replace(",\"begun\":null", "");
+        assert!(!old.contains("begun"));
+        let read = fields::read::<Ledger>(&old).expect("a ledger");
+        assert_eq!(fields::write(&read), ledger(None));
+        let begun = Begun {
+            build: build("1"),
+            boot: "a".into(),
+            falls: 1,
+        };
+        let new = ledger(Some(begun));
+        assert!(fields::read::<Ledger>(&new).is_some_and(|read| fields::write(&read) == new));
     }
 
     #[test]

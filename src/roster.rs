@@ -19,6 +19,8 @@ use crate::named::Named;
 use crate::plan::{self, Seen};
 use crate::record::{self, Ledger};
 
+/// Another one after each start of the kernel.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// More than 10,000 agents; what is larger is no desired state.
 const SAVED_LIMIT: u64 = 16 << 20;
 
@@ -32,6 +34,7 @@ pub struct Roster {
     places: Named<usize>,
     seen: Named<Seen>,
     ledger: Ledger,
+    boot: String,
     /// The text of the ledger on disk.
     saved: String,
     /// It may differ from that. To print it is to see, but costs as much as it holds, and the daemon wakes often.
@@ -44,7 +47,13 @@ impl Roster {
     /// What the last run, or the original updater, left in the directory.
     pub fn load(own_dir: &Path, user: &str, now: u64) -> Self {
         let ledger_file = own_dir.join("var/ledger.json");
-        let ledger = record::load(&ledger_file, now);
+        let mut ledger = record::load(&ledger_file, now);
+        // Elsewhere than on Linux no boot is told from another, and none is counted.
+        let boot = disk::read_small(Path::new(BOOT_ID), 64).unwrap_or_default();
+        let saved = fields::write(&ledger);
+        for (_, memory) in ledger.agents.iter_mut() {
+            memory.fold_boot(&boot, now);
+        }
         let mut roster = Self {
             own: Own {
                 dir: own_dir.to_string_lossy().into_owned(),
@@ -56,7 +65,8 @@ impl Roster {
             refused: Vec::new(),
             places: Named::default(),
             seen: Named::default(),
-            saved: fields::write(&ledger),
+            saved,
+            boot,
             is_ledger_touched: false,
             ledger,
             is_desired_unsaved: false,
@@ -180,6 +190,15 @@ impl Roster {
         let moves = matches!(task.step, Step::Start(_))
             && seen.is_some_and(|seen| seen.home().place != task.place);
         let memory = self.ledger.agents.entry(&done.name);
+        if let Step::Start(build) | Step::Switch { to: build, .. } = &task.step
+            && memory
+                .begun
+                .as_ref()
+                .is_some_and(|begun| begun.build.satisfies(build))
+        {
+            // However it ended, the host has seen it.
+            memory.begun = None;
+        }
         let here = done.seen.as_ref().map(|seen| &seen.here);
         match &done.failure {
             // What failed was an older wish; it says nothing about this one.
@@ -257,8 +276,9 @@ impl Roster {
         let Some(memory) = self.ledger.agents.get_mut(name) else {
             return;
         };
-        if matches!(task.step, Step::Start(_) | Step::Switch { .. }) {
+        if let Step::Start(build) | Step::Switch { to: build, .. } = &task.step {
             memory.may_run_at(&task.place);
+            memory.fold_begun(build, &self.boot);
         }
     }
 

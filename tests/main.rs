@@ -22,6 +22,7 @@ mod doubts;
 mod downloads;
 mod entries;
 mod failing_calls;
+mod falls;
 mod faults;
 mod footprint;
 mod heartbeats;
