@@ -2,7 +2,7 @@
 //! start is a good start; not why it was asked for.
 #![expect(clippy::disallowed_methods, reason = "waiting for an agent takes time")]
 
-use std::cell::RefCell;
+use std::cell::OnceCell;
 use std::time::{Duration, Instant};
 
 use crate::control::{self, Answer, Running, Verb};
@@ -28,7 +28,7 @@ pub struct Agent<'a> {
     target: Target,
     signals: &'a Signals,
     /// The trace of a script that not even KILL has ended.
-    stuck: RefCell<String>,
+    stuck: OnceCell<String>,
 }
 
 impl<'a> Agent<'a> {
@@ -36,7 +36,7 @@ impl<'a> Agent<'a> {
         Self {
             target,
             signals,
-            stuck: RefCell::default(),
+            stuck: OnceCell::new(),
         }
     }
 
@@ -50,8 +50,8 @@ impl<'a> Agent<'a> {
 
     pub fn look(&self) -> Site {
         let mut site = observe::site(&self.target, self.signals);
-        if site.stuck.is_empty() {
-            site.stuck.clone_from(&self.stuck.borrow());
+        if let Some(stuck) = self.stuck.get() {
+            site.stuck.clone_from(stuck);
         }
         site
     }
@@ -155,7 +155,8 @@ impl<'a> Agent<'a> {
         let call = control::spawn(&dir, verb, output, running.as_ref().map(Running::file))?;
         let answer = control::finish_one(call, self.signals)?;
         if !answer.stuck.is_empty() {
-            self.stuck.replace(answer.stuck.clone());
+            // The first of several says enough.
+            let _ = self.stuck.set(answer.stuck.clone());
         }
         Ok(answer)
     }

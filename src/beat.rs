@@ -112,25 +112,22 @@ fn look_apart(job: &BeatJob, wanted: &[(Target, Role)], signals: &Signals) -> Ve
             let pause = (Instant::now() + BATCH_PATIENCE).min(all_begun);
             control::attend(&mut calls, signals, Some(pause));
         }
-        let mut site = Site::empty(target.place.clone());
-        let begun = match still_stuck(job, target) {
-            Some(stuck) => {
-                site = stuck;
-                None
-            }
-            None if role.run_as.is_some() => Some(spawn_look(job, target, role)),
-            None => Some(observe::begin(target)),
+        if let Some(site) = still_stuck(job, target) {
+            sites.push(site);
+            continue;
+        }
+        let begun = match role.run_as {
+            Some(_) => spawn_look(job, target, role),
+            None => observe::begin(target),
         };
-        match begun {
-            Some(Ok(call)) => {
+        sites.push(match begun {
+            Ok(call) => {
                 calls.push(call);
                 called.push(index);
+                Site::empty(target.place.clone())
             }
-            Some(Err(error)) if role.run_as.is_some() => site.be_silent(&error.to_string()),
-            Some(Err(error)) => site = observe::unbegun(target, &error),
-            None => {}
-        }
-        sites.push(site);
+            Err(error) => observe::unbegun(target, &error),
+        });
     }
     for (index, answer) in called.into_iter().zip(control::finish(calls, signals)) {
         sites[index] = observe::end(&wanted[index].0.place, &answer);

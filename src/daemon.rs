@@ -52,7 +52,7 @@ pub struct Daemon {
     /// When the last act of an agent ended: older looks at it are stale.
     acted: Named<Instant>,
     /// At which something hangs that not even KILL ends. Whatever were begun there would only join it.
-    stuck: Named<SeenAgent>,
+    stuck: Vec<SeenAgent>,
     /// Stopped as one user and not yet started as another: not to be left like this.
     between: Named<()>,
     /// A saved wish may be out of date: nothing is done before the server was asked once.
@@ -136,7 +136,7 @@ impl Daemon {
             beat: None,
             acts: Named::default(),
             acted: Named::default(),
-            stuck: Named::default(),
+            stuck: Vec::new(),
             between: Named::default(),
             has_asked: false,
             failed_posts: 0,
@@ -212,7 +212,7 @@ impl Daemon {
         self.next_beat = now + schedule::next_beat(self.config.interval, self.random.generate());
         let posts = std::mem::take(&mut self.is_wanted) || now >= self.next_post;
         let lives = |seen: &SeenAgent| seen.stuck().is_some_and(sys::lives);
-        self.stuck.retain(|_, seen| lives(seen));
+        self.stuck.retain(lives);
         let hostname = match self.config.hostname.as_str() {
             "" => sys::hostname().unwrap_or_default(),
             name => name.to_owned(),
@@ -230,7 +230,7 @@ impl Daemon {
             log_level: self.config.log_level.name().to_owned(),
             errors: self.roster.refusals(),
             agents: self.roster.reports(|name| phase(name).unwrap_or_default()),
-            stuck: self.stuck.values().cloned().collect(),
+            stuck: self.stuck.clone(),
         };
         let command = self.program.command("beat", None);
         match command.and_then(|command| Child::spawn(&command, &job, BEAT_PATIENCE, false)) {
@@ -320,14 +320,19 @@ impl Daemon {
         }
     }
 
+    fn is_stuck(&self, name: &AgentName) -> bool {
+        self.stuck.iter().any(|seen| seen.name == *name)
+    }
+
     fn note_stuck(&mut self, seen: &SeenAgent) {
         if let Some(trace) = seen.stuck()
-            && self.stuck.insert(seen.name.clone(), seen.clone())
+            && !self.is_stuck(&seen.name)
         {
-            let (name, pid) = (&seen.name, trace.split(' ').next().unwrap_or_default());
             log::warn(format_args!(
-                "{name}: process {pid} cannot be killed: a disk that hangs? Nothing is begun there until it is gone"
+                "{}: a process that cannot be killed, on a disk that hangs? Nothing is begun until it is gone: {trace}",
+                seen.name
             ));
+            self.stuck.push(seen.clone());
         }
     }
 
@@ -360,7 +365,7 @@ impl Daemon {
     fn forget_unnamed(&mut self) {
         let is_named = |name: &AgentName| self.roster.desired(name).is_some();
         self.acted.retain(|name, _| is_named(name));
-        self.stuck.retain(|name, _| is_named(name));
+        self.stuck.retain(|seen| is_named(&seen.name));
         self.said.retain(|subject| match subject.split_once(' ') {
             Some((name, _)) => AgentName::parse(name).is_some_and(|name| is_named(&name)),
             None => true,
@@ -396,7 +401,7 @@ impl Daemon {
         let now = self.clock.now();
         let mut fetches = Vec::new();
         for name in self.roster.names() {
-            if self.acts.get(&name).is_some() || self.stuck.get(&name).is_some() {
+            if self.acts.get(&name).is_some() || self.is_stuck(&name) {
                 continue;
             }
             if self.roster.lacks_a_look(&name) {

@@ -128,49 +128,46 @@ pub fn begin(target: &Target) -> Result<Call> {
 
 /// Tells what is on disk before it runs the script, which may be the last that this process does.
 fn look_and_tell(target: &Target) {
-    let Ok(signals) = Signals::new(&[libc::SIGCHLD]) else {
+    let mut site = facts(target);
+    tell(target, &site);
+    let Some(current) = site.current.as_ref().filter(|_| site.whole) else {
         return;
     };
-    let tell = |seen: Result<Site>| {
-        let mut event = Event {
-            what: What::Done,
-            ..Event::default()
-        };
-        match seen {
-            Ok(here) => {
-                event.seen = Some(vec![SeenAgent {
-                    name: target.name.clone(),
-                    here,
-                    there: None,
-                }]);
-            }
-            Err(error) => event.error = Some(error.to_string()),
-        }
-        // To a file, and there is nobody else to tell.
-        let _ = event.send();
-    };
-    // What somebody else put there nobody may look at.
-    if let Err(error) = ground::check_own(&target.paths.agent) {
-        return tell(Err(error));
+    let dir = target.paths.version(&current.version);
+    let signals = Signals::new(&[libc::SIGCHLD]).at("catch", "signals");
+    match signals.and_then(|signals| control::status(&dir, &signals)) {
+        Ok(answer) => understand(answer, &mut site),
+        // Told again, for so far it looks as if there were nothing to ask.
+        Err(error) => be_unasked(&mut site, &error),
     }
-    let mut site = on_disk(target);
-    tell(Ok(site.clone()));
-    if ask(target, &mut site, &signals) {
-        tell(Ok(site));
-    }
+    tell(target, &site);
 }
 
-/// False where there is no script to ask.
-fn ask(target: &Target, site: &mut Site, signals: &Signals) -> bool {
-    let current = site.current.as_ref().filter(|_| site.whole);
-    let Some(dir) = current.map(|current| target.paths.version(&current.version)) else {
-        return false;
+/// To a file; and there is nobody else who could be told that this fails.
+fn tell(target: &Target, site: &Site) {
+    let seen = SeenAgent {
+        name: target.name.clone(),
+        here: site.clone(),
+        there: None,
     };
-    match control::status(&dir, signals) {
-        Ok(answer) => understand(answer, site),
-        Err(error) => be_unasked(site, &error),
+    let event = Event {
+        what: What::Done,
+        seen: Some(vec![seen]),
+        ..Event::default()
+    };
+    let _ = event.send();
+}
+
+/// What is on disk, unless somebody else put it there.
+fn facts(target: &Target) -> Site {
+    match ground::check_own(&target.paths.agent) {
+        Ok(()) => on_disk(target),
+        Err(error) => {
+            let mut site = Site::empty(target.place.clone());
+            be_unasked(&mut site, &error);
+            site
+        }
     }
-    true
 }
 
 /// What a look has seen, and as much as one that was cut short has.
@@ -208,7 +205,7 @@ pub fn site(target: &Target, signals: &Signals) -> Site {
 
 /// A host that cannot even begin a look lets nobody forget what is on disk.
 pub fn unbegun(target: &Target, error: &Error) -> Site {
-    let mut site = on_disk(target);
+    let mut site = facts(target);
     be_unasked(&mut site, error);
     site
 }

@@ -64,8 +64,9 @@ impl Spawn<'_> {
         for word in self.words {
             words.push(sys::c_string(word)?);
         }
+        let (mut failure, reporter) = io::pipe()?;
         let child = Unborn {
-            work: &|| (),
+            work: None,
             argv: pointers(&words),
             program,
             envp: self.environment(),
@@ -73,8 +74,20 @@ impl Spawn<'_> {
             stdio: self.stdio.map(|fd| fd.as_raw_fd()),
             leads: self.leads,
             pid_file: self.pid_file.map(AsRawFd::as_raw_fd),
+            reporter: reporter.as_raw_fd(),
         };
-        child.be_born()
+        let mut process = Process {
+            pid: child.fork()?,
+            status: None,
+        };
+        // Exec closes the pipe; until then we wait, so that whoever signals the child's group finds it.
+        drop(reporter);
+        let mut errno = [0; size_of::<c_int>()];
+        if failure.read(&mut errno).is_ok_and(|got| got > 0) {
+            process.wait(0)?;
+            return Err(io::Error::from_raw_os_error(c_int::from_ne_bytes(errno)));
+        }
+        Ok(process)
     }
 
     /// Our environment with the differences, as pointers to strings that stay where they are.
@@ -101,10 +114,11 @@ impl Spawn<'_> {
     }
 }
 
-/// Begins a copy of this process, in a session of its own, that does this work and ends.
+/// Begins a copy of this process, in a session of its own, that does this work and ends. With no program to wait for,
+/// it returns at once.
 pub fn copy(work: &dyn Fn(), stdio: [BorrowedFd; 3]) -> io::Result<Process> {
     let child = Unborn {
-        work,
+        work: Some(work),
         program: CString::default(),
         argv: Vec::new(),
         envp: Vec::new(),
@@ -112,8 +126,12 @@ pub fn copy(work: &dyn Fn(), stdio: [BorrowedFd; 3]) -> io::Result<Process> {
         stdio: stdio.map(|fd| fd.as_raw_fd()),
         leads: Leads::Session,
         pid_file: None,
+        reporter: NOBODY,
     };
-    child.be_born()
+    Ok(Process {
+        pid: child.fork()?,
+        status: None,
+    })
 }
 
 /// What has nothing to say, and whom nobody hears.
@@ -134,10 +152,13 @@ fn pointers(strings: &[CString]) -> Vec<*const c_char> {
     pointers
 }
 
+/// In the place of a descriptor: there is none.
+const NOBODY: RawFd = -1;
+
 /// What the child needs between fork and exec, where memory can no longer be asked for.
 struct Unborn<'a> {
-    /// What a copy does; with words to exec there is nothing to do before.
-    work: &'a dyn Fn(),
+    /// What a copy does in the place of exec. There is one thread here, so that it may do whatever we may.
+    work: Option<&'a dyn Fn()>,
     program: CString,
     argv: Vec<*const c_char>,
     envp: Vec<*const c_char>,
@@ -145,32 +166,18 @@ struct Unborn<'a> {
     stdio: [RawFd; 3],
     leads: Leads,
     pid_file: Option<RawFd>,
+    reporter: RawFd,
 }
 
 impl Unborn<'_> {
-    fn be_born(&self) -> io::Result<Process> {
-        let (mut failure, reporter) = io::pipe()?;
-        let mut process = Process {
-            pid: self.fork(reporter.as_raw_fd())?,
-            status: None,
-        };
-        // Exec closes the pipe; until then we wait, so that whoever signals the child's group finds it.
-        drop(reporter);
-        let mut errno = [0; size_of::<c_int>()];
-        if failure.read(&mut errno).is_ok_and(|got| got > 0) {
-            process.wait(0)?;
-            return Err(io::Error::from_raw_os_error(c_int::from_ne_bytes(errno)));
-        }
-        Ok(process)
-    }
-
     /// The number of the new process, which goes on in `exec`.
-    fn fork(&self, reporter: RawFd) -> io::Result<libc::pid_t> {
+    fn fork(&self) -> io::Result<libc::pid_t> {
         // A signal that comes in between must not run our handler in the child: it writes to our pipe.
         sys::block_signals();
-        // SAFETY: the child makes async-signal-safe calls only, on what is in `self`, and never returns.
+        // SAFETY: there is no other thread that could hold a lock; up to exec the child makes async-signal-safe calls
+        // only, on what is in `self`, and it never returns.
         let forked = match unsafe { libc::fork() } {
-            0 => unsafe { self.exec(reporter) },
+            0 => unsafe { self.exec() },
             -1 => Err(io::Error::last_os_error()),
             pid => Ok(pid),
         };
@@ -180,20 +187,19 @@ impl Unborn<'_> {
 
     /// # Safety
     /// Only in a child that was forked a moment ago, with all signals blocked.
-    unsafe fn exec(&self, reporter: RawFd) -> ! {
+    unsafe fn exec(&self) -> ! {
         // SAFETY: the pointers lead to strings and lists that `self` or its maker holds; the rest takes integers.
         unsafe {
             if self.prepare() {
-                if self.argv.is_empty() {
-                    libc::close(reporter);
-                    (self.work)();
+                if let Some(work) = self.work {
+                    work();
                     libc::_exit(0)
                 }
                 *sys::environ() = self.envp.as_ptr();
                 libc::execvp(self.program.as_ptr(), self.argv.as_ptr());
             }
             let errno = sys::errno();
-            libc::write(reporter, (&raw const errno).cast(), size_of::<c_int>());
+            libc::write(self.reporter, (&raw const errno).cast(), size_of::<c_int>());
             libc::_exit(1)
         }
     }

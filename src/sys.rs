@@ -302,18 +302,19 @@ pub fn leads_session(pid: u32) -> bool {
 
 /// A living process: its group, and its number with the time of its birth, which no later process of that number shares.
 /// None for one that is dead, reaped or not, and where the system does not tell.
-fn living(pid: &str) -> Option<(i32, String)> {
-    let stat = disk::read_small(&Path::new("/proc").join(pid).join("stat"), 4096).ok()?;
+fn living(pid: &str) -> Option<(String, String)> {
+    let stat = disk::read_small(Path::new(&format!("/proc/{pid}/stat")), 4096).ok()?;
     // Behind the name, which may hold anything: state, parent, group, and 17 words later the birth (proc(5)).
-    let mut words = stat.rsplit(") ").next()?.split(' ');
-    let is_dead = matches!(words.next(), Some("Z" | "X"));
-    let group = words.nth(1)?.parse().ok()?;
+    let mut words = stat.rsplit(')').next()?.split(' ').skip(1);
+    let is_dead = matches!(words.next()?, "Z" | "X");
+    let group = words.nth(1)?.to_owned();
     let born = words.nth(16)?;
     (!is_dead).then(|| (group, format!("{pid} {born}")))
 }
 
 /// The trace of somebody of this process group who lives; empty: nobody does.
 pub fn survivor(leader: i32) -> String {
+    let leader = leader.to_string();
     for pid in disk::names(Path::new("/proc")).into_iter().flatten() {
         if let Some((group, trace)) = pid.to_str().and_then(living)
             && group == leader

@@ -175,7 +175,11 @@ fn a_killed_child_is_no_fault_of_the_version() {
     host.publish(&Agent::new("demo", "1.0.1").on_start("sleep 2"));
     host.desire(&[host.want("demo", "1.0.1")]);
     host.wait_for("the switch to begin", || host.calls("demo").len() >= 2);
-    let is_act = |pid: &u32| procs::args(*pid).last().is_some_and(|role| role == "act");
+    let daemon = host.daemon_pid();
+    let is_act = |pid: &u32| {
+        procs::parent(*pid) == Some(daemon)
+            && procs::args(*pid).last().is_some_and(|role| role == "act")
+    };
     let acts: Vec<_> = procs::in_sandbox(&host.dir)
         .into_iter()
         .filter(is_act)

@@ -77,6 +77,26 @@ fn a_new_version_that_ignores_term_at_its_start_is_rolled_back() {
     upgrades(&["ignore-term"]);
 }
 
+#[test]
+fn a_new_version_whose_status_kills_who_asks_it_is_rolled_back() {
+    let mut matrix = Matrix::of("status", &["kill-parent"]);
+    let row = matrix.rows[0];
+    matrix.host.publish(&Agent::new(&row.name(), "1.0.0"));
+    matrix.host.publish(&row.agent("1.0.1"));
+    matrix.desire("1.0.0", "start", "1.0.0");
+    matrix.host.start();
+    matrix.all_run("1.0.0");
+    matrix.all_bad();
+    matrix.desire("1.0.1", "start", "1.0.0");
+    matrix.demo_lives_on("1.0.0");
+    let is_back = |row: &Row| {
+        matrix.beat_says(&row.name(), "error", "ended by signal 9")
+            && matrix.is_well(&row.name(), "1.0.0")
+    };
+    matrix.wait_each("the way back", is_back, |_| ());
+    matrix.ends_clean();
+}
+
 fn running_stops(kinds: &[&str]) -> Matrix {
     let mut matrix = Matrix::of("stop", kinds);
     for row in &matrix.rows {

@@ -3,6 +3,7 @@
 
 use crate::support::agent::Agent;
 use crate::support::dead_disk::DeadDisk;
+use crate::support::fault::Faults;
 use crate::support::host::Host;
 use crate::support::json::Json as _;
 use crate::support::procs;
@@ -162,7 +163,56 @@ fn a_start_that_waits_for_a_dead_disk_is_rolled_back_and_left_alone_until_it_ans
     is_well_again(&host, "1.0.1");
 }
 
-/// `count` agents that were here before the updater, whose status never ends, and demo.
+#[test]
+fn acts_that_a_dead_disk_holds_take_no_turn_of_others() {
+    let host = Host::with_demo("1.0.0");
+    host.publish(&Agent::new("demo", "1.0.1"));
+    let (dead, go) = (host.dir.join("dead"), host.dir.join("go"));
+    fs::create_dir(&dead).expect("a directory");
+    let bytes = Agent::new("odd", "1.0.0").tarball(&host.dir);
+    let gate = go.clone();
+    let store = Faults::serve(move |mut exchange| {
+        while !gate.exists() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        exchange.serve(&bytes);
+    });
+    // As many as may act at once; all of them hold their turn when the disk dies.
+    let mut entries: Vec<_> = (0..16)
+        .map(|number| host.want(&format!("odd-{number}"), "1.0.0"))
+        .map(|entry| {
+            entry
+                .work_dir(&dead)
+                .tarball(store.releases())
+                .md5("0".repeat(32))
+        })
+        .collect();
+    entries.push(host.want("demo", "1.0.0"));
+    host.desire(&entries);
+    host.wait_for("all downloads to begin", || store.heads().len() == 16);
+    let Some(disk) = DeadDisk::over(&dead) else {
+        fs::write(&go, "").expect("a file");
+        return;
+    };
+    fs::write(&go, "").expect("a file");
+    entries[16].version = "1.0.1".to_owned();
+    host.desire(&entries);
+    host.wait_within(LONG, "demo to be upgraded", || {
+        host.reported("demo") == ("1.0.1".to_owned(), "started".to_owned())
+    });
+    assert!(longest_gap(&host) < GAP, "{:?}", longest_gap(&host));
+    // An act and a look each.
+    assert!(
+        (16..=32).contains(&stuck(&host).len()),
+        "{:?}",
+        stuck(&host)
+    );
+    drop(disk);
+    host.wait_for("nothing to be stuck", || stuck(&host).is_empty());
+    host.wait_beats(2);
+}
+
+/// `count` agents that were here before the updater, as it knows, whose status never ends; and demo.
 fn hanging(count: usize) -> Host {
     let mut host = Host::new();
     host.publish(&Agent::new("demo", "1.0.0"));
@@ -178,6 +228,9 @@ fn hanging(count: usize) -> Host {
         entries.push(host.want(&name, "1.0.0"));
     }
     host.desire(&entries);
+    let list: Vec<_> = entries.iter().map(Desired::json).collect();
+    let file = host.own.join("desired_agent.json");
+    fs::write(file, format!("[{}]", list.join(","))).expect("a file");
     host.start();
     host
 }
@@ -185,19 +238,19 @@ fn hanging(count: usize) -> Host {
 #[test]
 fn hundreds_of_agents_that_hang_keep_no_heartbeat_back() {
     let host = hanging(400);
-    host.wait_within(LONG, "all of them to be reported", || {
-        host.reported("hang-0").1.starts_with("unknown: ")
-    });
-    let known = host.meta.beats().len();
-    let next = || host.meta.beats().split_off(known);
-    host.wait_within(LONG, "two more", || next().len() > 1);
-    let gap = next()[1].at - next()[0].at;
-    assert!(gap < Duration::from_secs(40), "{gap:?}");
+    let begun = Instant::now();
+    host.wait_within(LONG, "two heartbeats", || host.meta.beats().len() > 1);
+    assert!(
+        begun.elapsed() < Duration::from_secs(75),
+        "{:?}",
+        begun.elapsed()
+    );
     let beat = host.last_beat().expect("beats came");
     for number in 0..400 {
         let agent = beat.agent(&format!("hang-{number}"));
         let status = agent.field("status").text().to_owned();
         assert_eq!(status, "unknown: control status did not end within 10 s");
     }
-    assert_eq!(host.reported("demo").1, "started");
+    let demo = host.reported("demo").1;
+    assert!(!demo.starts_with("unknown"), "{demo}");
 }
