@@ -11,6 +11,7 @@ use super::watch::{names, running_below};
 use super::wire::Seen;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// From a start to what was desired: two rounds, each with the five seconds of a watched start, on a machine that has
@@ -272,8 +273,18 @@ pub fn check_end(host: &Host, scenario: &Scenario) -> Result<(), String> {
     }
 }
 
-/// The steps of a whole run without a death.
-pub fn record(scenario: &Scenario) -> Vec<Step> {
+/// The steps of a whole run of each scenario, in their order; the runs are made once.
+pub fn recorded() -> &'static [Vec<Step>] {
+    static STEPS: OnceLock<Vec<Vec<Step>>> = OnceLock::new();
+    STEPS.get_or_init(|| {
+        std::thread::scope(|scope| {
+            let runs = SCENARIOS.each_ref().map(|one| scope.spawn(|| record(one)));
+            runs.map(|run| run.join().expect("it was recorded")).into()
+        })
+    })
+}
+
+fn record(scenario: &Scenario) -> Vec<Step> {
     let mut host = Host::new();
     (scenario.prepare)(&mut host);
     let traced = host.start_traced(false, Recorder::new(host.dir.clone()));

@@ -1,11 +1,13 @@
 //! Many runs side by side, each in a sandbox of its own: which went well, which did not, and how long it took.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// So many at once; they mostly wait.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 24;
+/// One trial after the other: each fills the machine, on which other tests wait for processes, too.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// What came of one run: how long until all was well, or none when what it is about did not happen in it.
 pub type Outcome = Result<Option<Duration>, String>;
@@ -37,12 +39,14 @@ pub fn survive<T: Sync>(what: &str, moments: &[T], run: impl Fn(&T) -> Outcome +
             }
         }
     };
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let began = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(work);
         }
     });
+    drop(turn);
     let failed = failed.into_inner().expect("nobody panicked");
     let (count, missed) = (moments.len(), missed.into_inner());
     eprintln!(
