@@ -2,7 +2,7 @@
 //! next start finds a whole version in force, runs one, and reaches what was desired; nothing is left lying about.
 //!
 //! The steps are system calls, seen from outside (`support::trace`): a first run records them by name, then there is
-//! one run for a share of them, killed there. `OPS_TEST_KILLS=all` takes every one in every kind of death.
+//! one run for each of a share of them, killed there; `OPS_TEST_MOMENTS=1` takes every one.
 
 use crate::support::calls::Change;
 use crate::support::host::{Host, end_sandbox};
@@ -96,7 +96,7 @@ fn go_on(
 }
 
 /// Dies at a share of all moments.
-fn survive(death: Death, first: usize, share: usize) {
+fn survive(death: Death) {
     if !trace::is_possible(&platform::binary()) {
         return;
     }
@@ -113,7 +113,7 @@ fn survive(death: Death, first: usize, share: usize) {
         }
     }
     let what = format!("death of the {death:?} at one of {} moments", moments.len());
-    let moments = trial::share_of(moments, first, share);
+    let moments = trial::share_of(moments);
     trial::survive(&what, &moments, |(scenario, key, is_after)| {
         let when = if *is_after { "after" } else { "before" };
         let died = die(scenario, key, *is_after, death);
@@ -123,15 +123,15 @@ fn survive(death: Death, first: usize, share: usize) {
 
 #[test]
 fn killed_at_every_step_it_converges() {
-    survive(Death::Updater, 0, 7);
+    survive(Death::Updater);
 }
 
 #[test]
 fn with_any_process_of_it_killed_at_every_step_it_converges() {
-    survive(Death::Process, 1, 13);
+    survive(Death::Process);
 }
 
 #[test]
 fn with_the_host_reset_at_every_step_it_converges() {
-    survive(Death::Host, 2, 13);
+    survive(Death::Host);
 }

@@ -148,7 +148,7 @@ fn a_host_without_processes_or_descriptors_at_any_moment_costs_no_agent_and_no_u
         "a host that has nothing left at one of {} moments",
         moments.len()
     );
-    let moments = trial::share_of(moments, 0, 19);
+    let moments = trial::share_of(moments);
     trial::survive(&what, &moments, |(scenario, key, is_single)| {
         let once = if *is_single { "once" } else { "from then on" };
         let starved = starve(scenario, key, *is_single);
