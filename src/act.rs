@@ -124,7 +124,7 @@ fn host(error: Error) -> Failure {
 fn lock(agent: &Agent) -> Result<Lock> {
     let ours = agent.paths().ours();
     disk::make_dir(&ours)?;
-    let lock = disk::lock(&ours.join("lock"), 0o644, LOCK_PATIENCE)?;
+    let lock = disk::lock_anyway(&ours.join("lock"), 0o644, LOCK_PATIENCE)?;
     let cause = "another updater is at work on it";
     let lock = lock.ok_or_else(|| Error::new("lock", &ours, cause))?;
     Running::wait_for_earlier(&agent.paths().control_pid());

@@ -207,23 +207,33 @@ pub struct Lock {
 /// Takes the lock, waiting as long as `patience`; `None` when another process keeps it. Whom `mode` lets read the file
 /// can keep it too.
 pub fn lock(path: &Path, mode: u32, patience: Duration) -> Result<Option<Lock>> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .custom_flags(libc::O_NOFOLLOW)
-        .mode(mode)
-        .open(path);
-    // On a file system that became read-only it can still be held.
-    let file = match file {
+    hold(open_lock(path, mode).at("open", path)?, path, patience)
+}
+
+/// The same for a lock in which nothing is written: on a file system that became read-only it can still be held.
+pub fn lock_anyway(path: &Path, mode: u32, patience: Duration) -> Result<Option<Lock>> {
+    let file = match open_lock(path, mode) {
         Err(error) if error.raw_os_error() == Some(libc::EROFS) => File::options()
             .read(true)
             .custom_flags(libc::O_NOFOLLOW)
             .open(path),
         opened => opened,
     };
-    let file = file.at("open", path)?;
+    hold(file.at("open", path)?, path, patience)
+}
+
+fn open_lock(path: &Path, mode: u32) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .custom_flags(libc::O_NOFOLLOW)
+        .mode(mode)
+        .open(path)
+}
+
+fn hold(file: File, path: &Path, patience: Duration) -> Result<Option<Lock>> {
     let give_up = Instant::now() + patience;
     let mut pause = Duration::from_millis(10);
     loop {

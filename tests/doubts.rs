@@ -151,7 +151,7 @@ fn a_version_file_that_cannot_be_written_stops_nothing() {
     let host = Host::with_demo("1.0.0");
     let before = host.running("demo");
     host.publish(&Agent::new("demo", "1.0.1"));
-    let aside = host.agent_dir("demo").join(".version.tmp");
+    let aside = host.agent_dir("demo").join(".updater/version.tmp");
     fs::create_dir(&aside).expect("an obstacle");
     host.desire(&[host.want("demo", "1.0.1")]);
     host.wait_for("the failure to be reported", || {
@@ -160,7 +160,7 @@ fn a_version_file_that_cannot_be_written_stops_nothing() {
             beat.agent("demo")
                 .field("error")
                 .text()
-                .contains(".version")
+                .contains("version.tmp")
         })
     });
     host.stays(Duration::from_secs(3), "1.0.0 runs untouched", || {
