@@ -252,16 +252,18 @@ impl<'a> Act<'a> {
     }
 
     fn start(&self, build: &Build) -> Outcome {
+        if self.job.role.moving {
+            // Stopped as one user, it must be started as the other, whoever stops the updater now: even the first look
+            // would end with it.
+            self.signals.shield_from_term();
+            let _ = critical("starting");
+        }
         self.halt_strays()?;
         let site = self.here.look();
         if site.is_in_force(build) && site.state == State::Started {
             return Ok(());
         }
-        if self.job.role.moving {
-            // Stopped as one user, it must be started as the other, whoever stops the updater now.
-            self.signals.shield_from_term();
-            let _ = critical("starting");
-        } else {
+        if !self.job.role.moving {
             Event::phase("starting", None, None).map_err(host)?;
         }
         if !site.is_in_force(build) {
