@@ -38,7 +38,7 @@ pub fn steps(desired: &Desired, seen: &Seen, memory: &Memory, now: u64) -> Vec<T
             Vec::from_iter(keep_running(desired, seen, memory, now))
         }
         // A stop that nobody vouches for is followed all the same, or a move to another user would never end.
-        Cmd::Start if memory.is_waiting(now) && memory.stops_in_doubt == 0 => {
+        Cmd::Start if memory.is_waiting(now) && memory.left.is_none() => {
             Vec::from_iter(stay(seen, memory, now))
         }
         Cmd::Start => replace(desired, seen, memory, now),
@@ -62,6 +62,12 @@ fn stops(seen: &Seen, memory: &Memory, now: u64) -> Vec<Task> {
         {
             steps.push(task(site, Step::Stop(current.version.clone())));
         }
+    }
+    if let [first, _] = &steps[..]
+        && memory.left.as_ref() == Some(&first.place)
+    {
+        // What would not say that it is down must not keep the other one from being stopped.
+        steps.reverse();
     }
     steps
 }
@@ -116,11 +122,8 @@ fn replace(desired: &Desired, seen: &Seen, memory: &Memory, now: u64) -> Vec<Tas
     };
     if home.place.run_user != here.place.run_user {
         // No process can be both users: stop as the one, start as the other. Should that fail, `stay` goes back.
-        let has_stopped = match home.state {
-            State::Stopped => true,
-            State::Other | State::Silent | State::Unasked => memory.stops_in_doubt > 0,
-            State::Absent | State::Started => false,
-        };
+        let is_left = memory.left.as_ref() == Some(&home.place);
+        let has_stopped = is_left && home.state != State::Started;
         if !has_stopped {
             steps.push(task(home, Step::Stop(build.version)));
         }
@@ -156,6 +159,8 @@ fn keep_up(seen: &Seen, memory: &Memory, now: u64) -> Option<Task> {
 fn lost(here: &Site, memory: &Memory) -> Option<Build> {
     let proven = memory.proven.as_ref()?;
     let is_lost = here.current.is_none() && proven.place == here.place && here.has(&proven.build);
+    // One that does not even start, and that a failed move has put out of force again, is in nobody's way.
+    let is_lost = is_lost && memory.deaths.is_empty();
     is_lost.then(|| proven.build.clone())
 }
 
@@ -392,6 +397,19 @@ mod tests {
     }
 
     #[test]
+    fn a_stop_in_two_places_comes_to_both_whatever_they_say() {
+        let mut memory = proven("/old", build("1", A));
+        let look = Seen {
+            here: site("/new", State::Other, &[build("2", B)]),
+            there: Some(site("/old", State::Other, &[build("1", A)])),
+        };
+        let stop = desired("2", "", "stop");
+        assert_eq!(plan(&stop, &look, &memory), ["stop 1 in /old", "stop 2"]);
+        memory.left = Some(place("/old"));
+        assert_eq!(plan(&stop, &look, &memory), ["stop 2", "stop 1 in /old"]);
+    }
+
+    #[test]
     fn another_build_of_the_version_is_installed_and_switched_to() {
         let running = site("/new", State::Started, &[build("1", A)]);
         let memory = proven("/new", build("1", A));
@@ -526,7 +544,11 @@ mod tests {
         look.here.builds = vec![build("1", A)];
         assert_eq!(plan(&wanted, &look, &memory), ["stop 1", "start 1"]);
         look.there.as_mut().expect("set above").state = State::Stopped;
+        // It may be about to start again: a killed updater leaves its scripts behind.
+        assert_eq!(plan(&wanted, &look, &memory), ["stop 1", "start 1"]);
+        memory.left = look.there.as_ref().map(|there| there.place.clone());
         assert_eq!(plan(&wanted, &look, &memory), ["start 1"]);
+        memory.left = None;
         let back = steps(&wanted, &look, &waiting(memory), NOW);
         assert_eq!(back[0].place.run_user, "falcon");
         assert_eq!(back[0].step.to_string(), "start 1");
@@ -547,7 +569,7 @@ mod tests {
             assert_eq!(plan(&wanted, &look, &memory), ["stop 1", "start 1"]);
             // Stopped as well as could be, whatever it says now.
             let mut memory = waiting(memory);
-            memory.stops_in_doubt = 1;
+            memory.left = look.there.as_ref().map(|there| there.place.clone());
             let then: &[&str] = match state {
                 State::Started => &["stop 1", "start 1"],
                 _ => &["start 1"],
@@ -582,7 +604,9 @@ mod tests {
             plan(&two, &look, &proven("/new", build("1", A))),
             ["start 1"]
         );
-        for memory in [Memory::default(), proven("/old", build("1", A))] {
+        let mut dead = proven("/new", build("1", A));
+        dead.deaths.push(NOW);
+        for memory in [Memory::default(), proven("/old", build("1", A)), dead] {
             assert_eq!(plan(&two, &look, &memory), ["start 2"]);
         }
     }

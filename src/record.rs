@@ -64,6 +64,9 @@ pub struct Memory {
     pub moving_to: Vec<Place>,
     /// The version that ran before the proven one; kept on disk for a quick way back.
     pub previous: Option<Version>,
+    /// Where it was stopped, as far as that can be told, and nothing was started since. What merely looks stopped may
+    /// be about to start: a script that a killed updater left does not end with it.
+    pub left: Option<Place>,
     /// A first start that nobody has seen the end of. Ledgers of before have none.
     pub begun: Option<Begun>,
 }
@@ -83,6 +86,7 @@ fields!(Memory {
     proven,
     moving_to,
     previous,
+    left,
     begun,
 });
 
@@ -133,7 +137,7 @@ impl Memory {
     pub fn fold_desired(&mut self, entry: &str) {
         if self.entry != entry {
             entry.clone_into(&mut self.entry);
-            self.stops_in_doubt = 0;
+            self.left = None;
             self.begun = None;
             self.forget_failures();
             self.forget_deaths();
@@ -179,6 +183,7 @@ impl Memory {
             Step::Stop(_) => {
                 self.forget_deaths();
                 // It may be the first half of a move, whose second half has failed before: those are not forgotten.
+                self.left = Some(task.place.clone());
                 self.retry_at = 0;
                 self.blame("", 0);
                 if site.is_some_and(|site| {
@@ -192,7 +197,7 @@ impl Memory {
                 }
             }
             Step::Switch { back: Some(_), .. } => {
-                self.stops_in_doubt = 0;
+                self.left = None;
                 self.forget_deaths();
                 self.forget_failures();
             }
@@ -202,7 +207,7 @@ impl Memory {
                 back: None,
                 to: build,
             } => {
-                self.stops_in_doubt = 0;
+                self.left = None;
                 if self.is_restart(task, build) {
                     self.fold_death(now);
                     self.fold_restart(now);
@@ -283,7 +288,7 @@ impl Memory {
         interval: Duration,
     ) {
         self.blame(&why.error, now);
-        self.stops_in_doubt = 0;
+        self.left = None;
         let kept_up = match &task.step {
             // Its old place has it back meanwhile.
             _ if moves => None,
@@ -589,15 +594,15 @@ mod tests {
     }
 
     #[test]
-    fn a_ledger_that_knows_of_no_begun_start_is_read() {
+    fn a_ledger_of_before_is_read() {
         let ledger = |begun| {
             let mut ledger = Ledger::default();
             let name = AgentName::parse("demo").expect("valid");
             ledger.agents.entry(&name).begun = begun;
             fields::write(&ledger)
         };
-        let old = ledger(None).replace(",\"begun\":null", "");
-        assert!(!old.contains("begun"));
+        let old = ledger(None).replace(",\"left\":null,\"begun\":null", "");
+        assert!(!old.contains("left"));
         let read = fields::read::<Ledger>(&old).expect("a ledger");
         assert_eq!(fields::write(&read), ledger(None));
         let begun = Begun {
