@@ -150,10 +150,15 @@ fn an_agent_that_dies_while_its_successor_is_fetched_is_restarted_at_once() {
 fn a_version_file_that_cannot_be_written_stops_nothing() {
     let host = Host::with_demo("1.0.0");
     let before = host.running("demo");
-    host.publish(&Agent::new("demo", "1.0.1"));
+    // Not before there is something to do: what lies about in .updater is removed while all is well.
+    host.desire(&[host.want("demo", "1.0.1")]);
+    host.wait_for("the missing release to be reported", || {
+        let beat = host.last_beat();
+        beat.is_some_and(|beat| !beat.agent("demo").field("error").text().is_empty())
+    });
     let aside = host.agent_dir("demo").join(".updater/version.tmp");
     fs::create_dir(&aside).expect("an obstacle");
-    host.desire(&[host.want("demo", "1.0.1")]);
+    host.publish(&Agent::new("demo", "1.0.1"));
     host.wait_for("the failure to be reported", || {
         let beat = host.last_beat();
         beat.is_some_and(|beat| {

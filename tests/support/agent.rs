@@ -109,11 +109,12 @@ impl Agent {
     }
 }
 
-/// A process that nobody has reaped yet is dead all the same.
+/// A process that nobody has reaped yet is dead all the same; and on a busy machine its number is soon another's, who
+/// must not be stopped in its place.
 const ALIVE: &str = r#"alive() {
     [ -f app.pid ] || return 1
     read -r pid <app.pid
-    { read -r _ _ state _ <"/proc/$pid/stat"; } 2>/dev/null && [ "$state" != Z ]
+    { read -r _ name state _ <"/proc/$pid/stat"; } 2>/dev/null && [ "$name" = '(sleep)' ] && [ "$state" != Z ]
 }
 "#;
 
