@@ -226,8 +226,10 @@ fn every_sync_is_needed(run: &Run) -> usize {
         _ => None,
     };
     let mut places: BTreeSet<String> = run.steps.iter().filter_map(place).collect();
-    // For tools of the original; nothing of ours reads it.
-    places.remove("daemon sync updater/var/app.pid.tmp ");
+    // For tools of the original, nothing of ours reads it; and a file that only shows that one can be written.
+    for file in ["var/app.pid.tmp", ".probe.tmp"] {
+        places.remove(&format!("daemon sync updater/{file} "));
+    }
     for removed in &places {
         let others = run
             .steps

@@ -126,7 +126,10 @@ fn links_laid_under_running_agents_lead_no_upgrade_into_a_place_of_roots() {
         for name in &many {
             host.wait_running(name, "1.0.0");
         }
+        // Not while the updater is there to put right what it finds missing.
+        host.stop();
         lay(&user, &host.work, &canary);
+        host.start();
         host.wait_beats(3);
         host.desire(&trapped(&host, &user, "1.0.1"));
         let patience = Duration::from_secs(150);
