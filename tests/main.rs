@@ -1,4 +1,5 @@
-//! The promises of ops-updater, each proved by the real binary in a sandbox against a server on loopback.
+//! The promises of ops-updater, each proved by the real binary in a sandbox against a server on loopback. Those that trace
+//! it are built for `x86_64` alone.
 #![cfg(target_os = "linux")]
 #![allow(
     clippy::disallowed_methods,
@@ -13,6 +14,7 @@ mod archives;
 mod bad_disks;
 mod bombs;
 mod cli;
+#[cfg(target_arch = "x86_64")]
 mod clock;
 mod control_scripts;
 mod crash;
@@ -21,6 +23,7 @@ mod disk_full;
 mod doubts;
 mod downloads;
 mod entries;
+#[cfg(target_arch = "x86_64")]
 mod failing_calls;
 mod falls;
 mod faults;
@@ -28,6 +31,7 @@ mod footprint;
 mod heartbeats;
 mod hostile;
 mod inheritance;
+#[cfg(target_arch = "x86_64")]
 mod kill_points;
 mod limits;
 mod log_file;
@@ -44,6 +48,7 @@ mod operator;
 mod pacing;
 mod pack;
 mod plan_is_reality;
+#[cfg(target_arch = "x86_64")]
 mod power_cut;
 mod resume;
 mod rollback;
@@ -54,6 +59,7 @@ mod scripts_table;
 mod signals;
 mod soak;
 mod startup;
+#[cfg(target_arch = "x86_64")]
 mod starved;
 mod state;
 mod stores;

@@ -6,7 +6,6 @@ use super::json::quote;
 use super::meta::Meta;
 use super::platform;
 use super::procs;
-use super::trace::{Traced, Watch};
 use super::watch::is_agent;
 use super::wire::Desired;
 use std::collections::BTreeMap;
@@ -171,13 +170,6 @@ impl Host {
             .expect("a log");
         let out = log.try_clone().expect("a descriptor");
         command.stdout(out).stderr(log);
-    }
-
-    /// The daemon as the child of a tracer, which this host knows nothing of.
-    pub fn start_traced<W: Watch + Send + 'static>(&self, own_clock: bool, watch: W) -> Traced<W> {
-        let mut command = self.command();
-        self.log_into_file(&mut command);
-        Traced::start(command, own_clock, watch)
     }
 
     /// False once a daemon that was started has ended without being told to.

@@ -1,6 +1,6 @@
 //! What the integration tests and the demo stand on: a stock-compatible ops-meta with a release store, a server of
 //! network faults, tarballs and sample agents, and a sandbox host to run the real binary in.
-//! Never knows what a test wants to prove.
+//! Never knows what a test wants to prove. What reads the registers of a traced process is for `x86_64` alone.
 #![allow(
     dead_code,
     reason = "two programs share it, and neither uses all of it"
@@ -8,8 +8,10 @@
 
 pub mod agent;
 pub mod archive;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod calls;
 pub mod canary;
+#[cfg(target_os = "linux")]
 pub mod dead_disk;
 pub mod fault;
 pub mod host;
@@ -18,12 +20,17 @@ pub mod memory;
 pub mod meta;
 pub mod names;
 pub mod platform;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod points;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod power;
 pub mod prepared;
 pub mod procs;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod scenarios;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod trace;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod tracee;
 pub mod trial;
 pub mod users;

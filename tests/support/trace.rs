@@ -6,6 +6,7 @@
     reason = "ptrace and waitpid are system calls without a safe word in std"
 )]
 
+use super::host::Host;
 use super::tracee::{hide_vdso, registers, set_registers};
 use std::collections::HashMap;
 use std::fs;
@@ -88,6 +89,15 @@ struct Tracer<'a> {
 pub struct Traced<W> {
     pub pid: u32,
     thread: JoinHandle<W>,
+}
+
+impl Host {
+    /// The daemon as the child of a tracer, which this host knows nothing of.
+    pub fn start_traced<W: Watch + Send + 'static>(&self, own_clock: bool, watch: W) -> Traced<W> {
+        let mut command = self.command();
+        self.log_into_file(&mut command);
+        Traced::start(command, own_clock, watch)
+    }
 }
 
 impl<W: Watch + Send + 'static> Traced<W> {
