@@ -18,6 +18,12 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     Staged::write(with_suffix(path, ".tmp"), path, bytes)?.publish()
 }
 
+/// Removes what a `write_atomic` of this file left that was cut short; the next one would, but it may be long in coming.
+pub fn remove_aside(path: &Path) {
+    // Whatever is in the way, the next write tells.
+    let _ = fs::remove_file(with_suffix(path, ".tmp"));
+}
+
 /// The new bytes of a file, safe on disk aside on the same filesystem and not yet in view. Dropped, they are gone.
 pub struct Staged {
     aside: PathBuf,

@@ -39,7 +39,10 @@ pub fn prepare(own_dir: &Path) -> Result<std::result::Result<Lock, String>> {
     written.at("write", &path)?;
     // For tools of the original; nothing of ours reads it.
     disk::write_atomic(&var.join("app.pid"), pid.as_bytes())?;
-    drop(Staged::write(own_dir.join(".probe.tmp"), own_dir, b"")?);
+    let probe = own_dir.join(".probe.tmp");
+    drop(Staged::write(probe.clone(), own_dir, b"")?);
+    // Where it cannot be removed, no file can be replaced.
+    disk::remove_tree(&probe)?;
     Ok(Ok(lock))
 }
 

@@ -71,6 +71,8 @@ impl Roster {
             ledger,
             is_desired_unsaved: false,
         };
+        disk::remove_aside(&roster.desired_file);
+        disk::remove_aside(&roster.ledger_file);
         let saved = roster.load_desired();
         roster.replace_agents(saved);
         roster
