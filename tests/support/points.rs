@@ -185,7 +185,13 @@ impl Watch for Breaker {
             self.hit.store(true, Ordering::Relaxed);
         }
         let is_on = self.hit.load(Ordering::Relaxed) && !self.healed.load(Ordering::Relaxed);
-        if is_it || is_on && !self.is_single && (self.prevents)(&step.change) {
+        // A full disk has room for a name that was new when the steps were recorded and is there now.
+        let fails = if self.is_single {
+            is_it
+        } else {
+            (self.prevents)(&step.change)
+        };
+        if is_on && fails {
             return Verdict::Fail(self.errno);
         }
         Verdict::Go
