@@ -13,6 +13,10 @@ use std::time::{Duration, Instant};
 use crate::error::{At, Error, Result};
 use crate::sys;
 
+/// 5 s in all; who asked for a start waits 10 s for it.
+const PATIENT_TRIES: u32 = 50;
+const PATIENT_PAUSE: Duration = Duration::from_millis(100);
+
 /// Replaces the file in one step: after a crash at any moment it holds the old bytes or the new, whole.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     Staged::write(with_suffix(path, ".tmp"), path, bytes)?.publish()
@@ -169,6 +173,23 @@ pub fn read_small(path: &Path, limit: u64) -> io::Result<String> {
         return Err(io::Error::other(format!("it is larger than {limit} bytes")));
     }
     Ok(text)
+}
+
+/// The same for what must not be taken for missing: a host that is short of something for a moment gets some seconds.
+pub fn read_patiently(path: &Path, limit: u64) -> io::Result<String> {
+    for _ in 0..PATIENT_TRIES {
+        match read_small(path, limit) {
+            Err(error) if is_passing(&error) => std::thread::sleep(PATIENT_PAUSE),
+            read => return read,
+        }
+    }
+    read_small(path, limit)
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EIO]
+        .into_iter()
+        .any(|known| error.raw_os_error() == Some(known))
 }
 
 /// A directory, or a link to one.

@@ -392,7 +392,7 @@ impl Ledger {
 
 /// Reads the ledger; a corrupt one is set aside and told, and an empty one takes its place.
 pub fn load(path: &Path, now: u64) -> Ledger {
-    let text = match disk::read_small(path, LEDGER_LIMIT) {
+    let text = match disk::read_patiently(path, LEDGER_LIMIT) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ledger::default(),
         read => read,
     };

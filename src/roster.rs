@@ -80,7 +80,7 @@ impl Roster {
 
     fn load_desired(&self) -> Vec<WireAgent> {
         let file = self.desired_file.display();
-        let text = match disk::read_small(&self.desired_file, SAVED_LIMIT) {
+        let text = match disk::read_patiently(&self.desired_file, SAVED_LIMIT) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
             Err(error) => {

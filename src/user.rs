@@ -141,7 +141,8 @@ fn home_in(passwd: &str, name: &str) -> Option<String> {
 /// The name of the user that this process runs as; its number where nobody knows a name.
 pub fn own_name() -> String {
     let uid = sys::effective_uid().to_string();
-    let passwd = disk::read_small("/etc/passwd".as_ref(), PASSWD_LIMIT).unwrap_or_default();
+    // Another name than the last time would look like a move of every agent.
+    let passwd = disk::read_patiently("/etc/passwd".as_ref(), PASSWD_LIMIT).unwrap_or_default();
     let asked = || tool("id", &["-un"]).ok().flatten();
     let name = name_in(&passwd, &uid).or_else(asked).unwrap_or_default();
     match name.trim() {

@@ -155,3 +155,24 @@ fn a_host_without_processes_or_descriptors_at_any_moment_costs_no_agent_and_no_u
         starved.map_err(|why| format!("{}, {key} {once}: {why}", scenario.name))
     });
 }
+
+/// Where the agent ran before its move stands in files of the daemon's own; without them it would be started twice.
+#[test]
+fn started_without_descriptors_it_takes_nothing_of_its_own_for_missing() {
+    if !trace::is_possible(&platform::binary()) {
+        return;
+    }
+    let mut scenarios = SCENARIOS.iter();
+    let moves = scenarios.find(|one| one.name == "relocation");
+    let moves = moves.expect("there is one");
+    let keys = record(moves).into_iter();
+    let moments: Vec<_> = keys
+        .filter(|key| key.starts_with("daemon file"))
+        .flat_map(|key| [(key.clone(), true), (key, false)])
+        .collect();
+    let what = format!("no file to be had in one of {} moments", moments.len());
+    trial::survive(&what, &moments, |(key, is_single)| {
+        let starved = starve(moves, key, *is_single);
+        starved.map_err(|why| format!("{key}, once: {is_single}: {why}"))
+    });
+}
