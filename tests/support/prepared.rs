@@ -1,13 +1,13 @@
 //! Agents that are there already when a test begins: unpacked, with a receipt as ours, started by their own script.
 
 use super::agent::Agent;
-use super::host::{Host, PATIENCE};
+use super::host::Host;
+use super::procs::unless_busy;
 use super::{md5_hex, release_path};
 use std::fs;
-use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 
 /// Says so in `<sandbox>/twice` when another instance of the agent runs at the moment of its start.
 pub const TELLS_A_SECOND: &str = r#"for other in "$sandbox"/*/demo/[0-9]*/app.pid "$sandbox"/*/demo/.updater/*/app.pid; do
@@ -46,7 +46,7 @@ pub fn unpack(host: &Host, work: &Path, agent: &Agent) -> PathBuf {
 pub fn run(host: &Host, work: &Path, agent: &Agent) {
     let dir = unpack(host, work, agent);
     fs::write(work.join(&agent.name).join(".version"), &agent.version).expect("a .version");
-    let start = || {
+    let started = unless_busy(|| {
         Command::new(dir.join("control"))
             .arg("start")
             .current_dir(&dir)
@@ -54,19 +54,6 @@ pub fn run(host: &Host, work: &Path, agent: &Agent) {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .status()
-    };
-    // A process that another test has just forked may hold the script, which was written a moment ago, open.
-    let is_busy = |started: &io::Result<ExitStatus>| {
-        let error = started.as_ref().err();
-        error.is_some_and(|error| error.kind() == io::ErrorKind::ExecutableFileBusy)
-    };
-    let mut started = start();
-    super::trial::comes(PATIENCE, || {
-        let waits = is_busy(&started);
-        if waits {
-            started = start();
-        }
-        !waits
     });
     assert!(started.is_ok_and(|status| status.success()));
 }

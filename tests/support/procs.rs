@@ -1,8 +1,11 @@
 //! Processes as /proc shows them, found by the sandbox they belong to, never by name. Linux only.
 
+use super::host::PATIENCE;
 use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Every process that works in the sandbox, was started with it in its arguments, or carries it in its environment.
 /// The sandbox's name must not be the beginning of another's.
@@ -93,4 +96,28 @@ pub fn signal(pid: u32, signal: i32) -> bool {
     let pid = i32::try_from(pid).expect("a pid");
     // SAFETY: kill takes two numbers and touches no memory.
     unsafe { libc::kill(pid, signal) == 0 }
+}
+
+/// Runs a program that was written a moment ago: what another test has forked meanwhile holds it open for writing until
+/// it becomes another program, and so long it cannot be run.
+pub fn unless_busy<T>(mut run: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let began = Instant::now();
+    loop {
+        match run() {
+            Err(error)
+                if error.kind() == io::ErrorKind::ExecutableFileBusy
+                    && began.elapsed() < PATIENCE =>
+            {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            done => return done,
+        }
+    }
+}
+
+/// A copy of the binary that can be run from here on, by others too.
+pub fn copy_binary(to: &Path) {
+    fs::copy(super::platform::binary(), to).expect("a copy of the binary");
+    let told = unless_busy(|| super::platform::command(to).arg("-v").output());
+    assert!(told.expect("it runs").status.success());
 }

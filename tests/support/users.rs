@@ -228,7 +228,7 @@ impl Host {
         fs::create_dir(&bin).expect("a directory");
         mode(&bin, 0o755);
         let copy = bin.join("ops-updater");
-        fs::copy(super::platform::binary(), &copy).expect("a copy of the binary");
+        super::procs::copy_binary(&copy);
         mode(&copy, 0o755);
         host.copy = Some(copy);
         host.ids = Some((user.uid(), user.gid()));
