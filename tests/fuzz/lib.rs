@@ -32,6 +32,8 @@ pub mod job;
 pub mod json;
 #[path = "../../src/log.rs"]
 pub mod log;
+#[path = "../../src/log_file.rs"]
+pub mod log_file;
 #[path = "../../src/model.rs"]
 pub mod model;
 #[path = "../../src/named.rs"]
@@ -40,6 +42,8 @@ pub mod named;
 pub mod plan;
 #[path = "../../src/record.rs"]
 pub mod record;
+#[path = "../../src/repeats.rs"]
+pub mod repeats;
 #[path = "../../src/roster.rs"]
 pub mod roster;
 #[path = "../../src/schedule.rs"]

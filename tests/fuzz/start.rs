@@ -6,6 +6,18 @@ use std::mem::ManuallyDrop;
 
 /// Nothing is ever read from it here.
 pub fn stdin() -> ManuallyDrop<File> {
+    nothing()
+}
+
+pub fn stdout() -> ManuallyDrop<File> {
+    nothing()
+}
+
+pub fn stderr() -> ManuallyDrop<File> {
+    nothing()
+}
+
+fn nothing() -> ManuallyDrop<File> {
     ManuallyDrop::new(File::open("/dev/null").expect("every system has it"))
 }
 

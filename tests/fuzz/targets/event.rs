@@ -209,6 +209,7 @@ fn check_heartbeat(roster: &Roster, demo: &AgentName, phase: &str) {
         own_dir: "/opt/updater".to_owned(),
         log_level: "INFO".to_owned(),
         errors: roster.refusals(),
+        stuck: Vec::new(),
         agents: roster.reports(|name| if name == demo { phase } else { "" }.to_owned()),
     };
     let mut here = Site::empty(place("/home/demo", "falcon"));

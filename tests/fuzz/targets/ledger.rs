@@ -96,7 +96,8 @@ fn try_both(memory: &Memory, task: &Task, site: &Site) {
             fault,
             error: "why".to_owned(),
         };
-        failed.fold_failure(task, &why, bench::NOW, INTERVAL);
+        let moves = matches!(task.step, Step::Start(_)) && task.place != site.place;
+        failed.fold_failure(task, &why, moves, bench::NOW, INTERVAL);
         check_folded(&failed, memory);
     }
     let mut done = memory.clone();
