@@ -99,9 +99,12 @@ pub fn exchange(one: &Path, other: &Path) -> Result<()> {
 
 fn cannot_exchange(error: &io::Error) -> bool {
     // EINVAL: overlayfs and old filesystems. ENOSYS: a kernel before 3.15. ENOTSUP: macOS beyond APFS.
-    [libc::EINVAL, libc::ENOSYS, libc::ENOTSUP]
-        .into_iter()
-        .any(|known| error.raw_os_error() == Some(known))
+    is_any_of(error, &[libc::EINVAL, libc::ENOSYS, libc::ENOTSUP])
+}
+
+fn is_any_of(error: &io::Error, errnos: &[i32]) -> bool {
+    let errno = error.raw_os_error();
+    errno.is_some_and(|errno| errnos.contains(&errno))
 }
 
 pub fn sync_parent(path: &Path) -> Result<()> {
@@ -187,9 +190,10 @@ pub fn read_patiently(path: &Path, limit: u64) -> io::Result<String> {
 }
 
 fn is_passing(error: &io::Error) -> bool {
-    [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EIO]
-        .into_iter()
-        .any(|known| error.raw_os_error() == Some(known))
+    is_any_of(
+        error,
+        &[libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EIO],
+    )
 }
 
 /// A directory, or a link to one.
@@ -212,17 +216,15 @@ pub fn identity(meta: &Metadata) -> (u64, u64) {
 
 /// A regular file that its owner may run.
 pub fn is_program(path: &Path) -> bool {
-    fs::symlink_metadata(path)
-        .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o100 != 0)
+    find_program(path).unwrap_or(false)
 }
 
 /// The same, failing where nobody can tell.
 pub fn find_program(path: &Path) -> io::Result<bool> {
     match fs::symlink_metadata(path) {
-        Err(error) if !matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => {
-            Err(error)
-        }
-        _ => Ok(is_program(path)),
+        Ok(meta) => Ok(meta.is_file() && meta.permissions().mode() & 0o100 != 0),
+        Err(error) if is_any_of(&error, &[libc::ENOENT, libc::ENOTDIR]) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -5,15 +5,13 @@ use crate::support::calls::Change;
 use crate::support::host::Host;
 use crate::support::platform;
 use crate::support::points::Breaker;
-use crate::support::scenarios::{
-    SCENARIOS, Scenario, TWO_ROUNDS, check_end, check_whole, recorded, settle,
-};
+use crate::support::scenarios::{SCENARIOS, Scenario, TWO_ROUNDS, check_whole, recorded, recover};
 use crate::support::trace;
 use crate::support::trial::{self, Outcome, comes};
 use crate::support::watch::{names, running_below};
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How the disk refuses from some step on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -83,26 +81,7 @@ fn break_at(scenario: &Scenario, key: &str, fault: Fault) -> Outcome {
         result = check_in_fault(&host, scenario, before.len(), fault);
         healed.store(true, Ordering::Relaxed);
     }
-    let begun = Instant::now();
-    // It may refuse to start where it cannot write; then its supervisor starts it again.
-    let beats = host.meta.beats().len();
-    comes(TWO_ROUNDS, || {
-        traced.has_ended() || host.meta.beats().len() > beats
-    });
-    let has_ended = traced.has_ended();
-    if has_ended {
-        host.start();
-    }
-    let result = result.and_then(|()| settle(&host, scenario));
-    if has_ended {
-        host.stop();
-    }
-    traced.end();
-    let result = result.and_then(|()| check_end(&host, scenario));
-    if result.is_err() {
-        eprintln!("--- {}\n{}---", scenario.name, host.log());
-    }
-    result.map(|()| Some(begun.elapsed()))
+    recover(&mut host, scenario, traced, result).map(Some)
 }
 
 /// While nothing can be written: what ran runs, and what fills the disk is gone.

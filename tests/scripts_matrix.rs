@@ -35,9 +35,9 @@ fn a_start_that_misbehaves_costs_nobody_else_and_is_tried_again() {
     matrix.ends_clean();
 }
 
-/// All run as 1.0.0; 1.0.1 misbehaves at its start.
-fn upgrades(kinds: &[&str]) {
-    let mut matrix = Matrix::of("start", kinds);
+/// All ran as 1.0.0, and are wished as 1.0.1, which misbehaves.
+fn upgraded(verb: &'static str, kinds: &[&str]) -> Matrix {
+    let mut matrix = Matrix::of(verb, kinds);
     for row in &matrix.rows {
         matrix.host.publish(&Agent::new(&row.name(), "1.0.0"));
         matrix.host.publish(&row.agent("1.0.1"));
@@ -47,6 +47,12 @@ fn upgrades(kinds: &[&str]) {
     matrix.all_run("1.0.0");
     matrix.all_bad();
     matrix.desire("1.0.1", "start", "1.0.0");
+    matrix
+}
+
+/// 1.0.1 misbehaves at its start.
+fn upgrades(kinds: &[&str]) {
+    let matrix = upgraded("start", kinds);
     let is_so = |row: &Row| match row.promise {
         Works => matrix.is_well(&row.name(), "1.0.1"),
         Fails(_) => matrix.is_told(row) && matrix.runs(&row.name(), "1.0.0"),
@@ -78,15 +84,7 @@ fn a_new_version_that_ignores_term_at_its_start_is_rolled_back() {
 
 #[test]
 fn a_new_version_whose_status_kills_who_asks_it_is_rolled_back() {
-    let mut matrix = Matrix::of("status", &["kill-parent"]);
-    let row = matrix.rows[0];
-    matrix.host.publish(&Agent::new(&row.name(), "1.0.0"));
-    matrix.host.publish(&row.agent("1.0.1"));
-    matrix.desire("1.0.0", "start", "1.0.0");
-    matrix.host.start();
-    matrix.all_run("1.0.0");
-    matrix.all_bad();
-    matrix.desire("1.0.1", "start", "1.0.0");
+    let matrix = upgraded("status", &["kill-parent"]);
     matrix.demo_lives_on("1.0.0");
     let is_back = |row: &Row| {
         matrix.beat_says(&row.name(), "error", "ended by signal 9")

@@ -3,14 +3,14 @@
 
 use crate::support::host::Host;
 use crate::support::platform;
-use crate::support::scenarios::{SCENARIOS, Scenario, TWO_ROUNDS, check_end, settle};
+use crate::support::scenarios::{SCENARIOS, Scenario, TWO_ROUNDS, recover, settle};
 use crate::support::trace::{self, Call, Verdict, Watch};
 use crate::support::trial::{self, Outcome, comes};
 use crate::support::watch::running_below;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What a call takes of the host, and how it fails when there is none left.
 fn taken(call: &Call) -> Option<(&'static str, i32)> {
@@ -106,27 +106,9 @@ fn starve(scenario: &Scenario, key: &str, is_single: bool) -> Outcome {
         });
     }
     healed.store(true, Ordering::Relaxed);
-    let begun = Instant::now();
-    let beats = host.meta.beats().len();
-    comes(TWO_ROUNDS, || {
-        traced.has_ended() || host.meta.beats().len() > beats
-    });
-    // It may not have come up; then its supervisor starts it again.
-    let has_ended = traced.has_ended();
-    if has_ended {
-        host.start();
-    }
-    let settled = settle(&host, scenario);
-    if has_ended {
-        host.stop();
-    }
-    traced.end();
-    let result = settled.and_then(|()| check_end(&host, scenario));
-    if let Err(why) = result {
-        eprintln!("--- {}\n{}---", scenario.name, host.log());
-        return Err(format!("{why}; {before} ran before"));
-    }
-    Ok(Some(begun.elapsed()))
+    let result = recover(&mut host, scenario, traced, Ok(()));
+    let result = result.map_err(|why| format!("{why}; {before} ran before"));
+    result.map(Some)
 }
 
 #[test]

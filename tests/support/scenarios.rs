@@ -7,6 +7,8 @@ use super::json::Json as _;
 use super::md5_hex;
 use super::points::{Recorder, Step};
 use super::prepared::{TELLS_A_SECOND, run, unpack};
+use super::trace::{Traced, Watch};
+use super::trial::comes;
 use super::watch::{names, running_below};
 use super::wire::Seen;
 use std::fs;
@@ -194,6 +196,35 @@ pub fn settle(host: &Host, scenario: &Scenario) -> Result<(), String> {
         std::thread::sleep(Duration::from_millis(50));
     }
     Ok(())
+}
+
+/// After a fault that is over, of which `result` is what came of it so far: how long until all is well.
+pub fn recover<W: Watch + Send + 'static>(
+    host: &mut Host,
+    scenario: &Scenario,
+    traced: Traced<W>,
+    result: Result<(), String>,
+) -> Result<Duration, String> {
+    let begun = Instant::now();
+    let beats = host.meta.beats().len();
+    comes(TWO_ROUNDS, || {
+        traced.has_ended() || host.meta.beats().len() > beats
+    });
+    // It may not have come up; then its supervisor starts it again.
+    let has_ended = traced.has_ended();
+    if has_ended {
+        host.start();
+    }
+    let result = result.and_then(|()| settle(host, scenario));
+    if has_ended {
+        host.stop();
+    }
+    traced.end();
+    let result = result.and_then(|()| check_end(host, scenario));
+    if result.is_err() {
+        eprintln!("--- {}\n{}---", scenario.name, host.log());
+    }
+    result.map(|()| begun.elapsed())
 }
 
 /// What should not be in sight, and what should and is not.
