@@ -447,7 +447,7 @@ impl<'a> Act<'a> {
             url: String::new(),
             time: 0,
         };
-        if let Err(error) = install::write_receipt(&dir, &receipt) {
+        if let Err(error) = install::write_receipt(&dir, receipt) {
             log::warn(format_args!("{}: {error}", self.job.name));
         }
     }

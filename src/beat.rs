@@ -46,10 +46,12 @@ pub fn run(job: &BeatJob) -> crate::error::Result<()> {
         .collect();
     let seen = look(job, &known, &signals);
     report(What::Observed, |event| event.seen = Some(seen.clone()))?;
-    let Some(url) = &job.url else {
-        return Ok(());
+    let asked = match (&job.wish, &job.url) {
+        (Some(wish), _) => desired_by(wish).map_err(|error| (error, None)),
+        (None, Some(url)) => ask(job, url, &seen),
+        (None, None) => return Ok(()),
     };
-    match ask(job, url, &seen) {
+    match asked {
         Ok(agents) => answered(job, &known, agents, &signals),
         Err((error, retry_after)) => report(What::Refused, |event| {
             event.error = Some(error);
@@ -145,15 +147,30 @@ fn still_stuck(job: &BeatJob, target: &Target) -> Option<Site> {
 }
 
 fn spawn_look(job: &BeatJob, target: &Target, role: &Role) -> crate::error::Result<Call> {
-    let look = ActJob::look(&target.name, &target.place, role.clone(), &job.log_level);
+    let mut look = ActJob::look(&target.name, &target.place, role.clone(), &job.log_level);
     let sudo = role.by_sudo.then_some(job.sudo.as_str());
     let program = OwnProgram::find()?;
     let command = program.command("act", sudo)?;
-    let stdin = job::to_stdin(&look).at("hand over", "a job")?;
+    let stdin = job::to_stdin(&mut look).at("hand over", "a job")?;
     control::spawn_look(&command, &stdin, LOOK_PATIENCE)
 }
 
 type Entries = Vec<heartbeat::Entry>;
+
+/// The desired state itself, or from its URL: an answer of a server, or a bare list.
+fn desired_by(wish: &str) -> Result<Entries, String> {
+    let _limit = MemoryLimit::set(MEMORY_LIMIT);
+    let body = match wish.strip_prefix("http://") {
+        Some(_) => fetch::text(wish, ANSWER_LIMIT).map_err(|error| error.to_string())?,
+        None => wish.to_owned(),
+    };
+    let entries = if body.trim_start().starts_with('[') {
+        heartbeat::saved(&body).ok_or("it is no list of agents".to_owned())
+    } else {
+        heartbeat::answer(200, "", body.as_bytes())
+    };
+    entries.map_err(|error| format!("cannot use the desired state: {error}"))
+}
 
 /// One POST. The error is the one line for the log, and the server's Retry-After.
 fn ask(job: &BeatJob, url: &str, seen: &[SeenAgent]) -> Result<Entries, (String, Option<u64>)> {
@@ -218,24 +235,41 @@ fn fresh(
     }
 }
 
-/// The address of ours that packets toward the server would carry; connecting a UDP socket sends none.
-fn address_toward(url: &str) -> Option<String> {
+/// Where the server of an http URL listens.
+pub fn host_and_port(url: &str) -> Option<(&str, u16)> {
     let host = url.strip_prefix("http://")?.split(['/', '?']).next()?;
     let (host, port) = host.split_once(':').unwrap_or((host, "80"));
     let port: u32 = port.parse().ok()?;
-    for server in (host, u16::try_from(port).ok()?).to_socket_addrs().ok()? {
+    Some((host, u16::try_from(port).ok()?))
+}
+
+/// One copy for all who ask: what std has for it takes half a kilobyte each time.
+#[inline(never)]
+pub fn look_up(host: &str, port: u16) -> std::io::Result<std::vec::IntoIter<SocketAddr>> {
+    (host, port).to_socket_addrs()
+}
+
+/// The address of ours that packets toward the server would carry; connecting a UDP socket sends none.
+fn address_toward(url: &str) -> Option<String> {
+    let (host, port) = host_and_port(url)?;
+    for server in look_up(host, port).ok()? {
         let any = if server.is_ipv4() {
             IpAddr::V4(Ipv4Addr::UNSPECIFIED)
         } else {
             IpAddr::V6(Ipv6Addr::UNSPECIFIED)
         };
-        match address_from(any, server) {
-            Some(IpAddr::V4(address)) => return Some(address.to_string()),
-            Some(IpAddr::V6(address)) => return Some(words(address)),
-            None => {}
+        if let Some(address) = address_from(any, server) {
+            return Some(written(address));
         }
     }
     None
+}
+
+pub fn written(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => words(address),
+    }
 }
 
 fn address_from(any: IpAddr, server: SocketAddr) -> Option<IpAddr> {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::disk;
 use crate::error::{At, Error, Result};
-use crate::fields::ToJson;
+use crate::fields::Field;
 use crate::job::{self, Event, What};
 use crate::log;
 use crate::spawn::{Leads, Process, Spawn, Status};
@@ -148,7 +148,7 @@ pub struct Child {
 impl Child {
     pub fn spawn(
         command: &Command,
-        job: &dyn ToJson,
+        job: &mut dyn Field,
         patience: Patience,
         by_sudo: bool,
     ) -> Result<Self> {
@@ -343,7 +343,7 @@ mod tests {
             longest_event: 100,
         };
         let command = Command { program, words };
-        Child::spawn(&command, &String::new(), patience, false).expect("a shell")
+        Child::spawn(&command, &mut String::new(), patience, false).expect("a shell")
     }
 
     /// Everything it says until it has ended, and why it did.
@@ -356,16 +356,16 @@ mod tests {
                 return (heard, end);
             }
             let fd = child.fd().expect("it is open");
-            sys::wait_readable(&[fd], Duration::from_millis(10));
+            sys::wait_readable(fd, Duration::from_millis(10));
         }
     }
 
     fn event(what: What) -> String {
-        let what = Event {
+        let mut what = Event {
             what,
             ..Event::default()
         };
-        crate::fields::write(&what)
+        crate::fields::write(&mut what)
     }
 
     #[test]
@@ -374,7 +374,7 @@ mod tests {
             let mut child = child(script);
             for _ in 0..10 {
                 let fd = child.fd().expect("it is open");
-                sys::wait_readable(&[fd], Duration::from_secs(10));
+                sys::wait_readable(fd, Duration::from_secs(10));
                 child.tend(Instant::now());
             }
             child.kill();

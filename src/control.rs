@@ -3,16 +3,15 @@
 #![expect(clippy::disallowed_methods, reason = "a control script is a process")]
 
 use std::ffi::OsStr;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::children::Command;
 use crate::disk;
-use crate::error::{At, Error, Result};
+use crate::error::{At, Result};
 use crate::log;
 use crate::spawn::{self, Leads, Process, Spawn, Status};
 use crate::sys::{self, Signals};
@@ -71,29 +70,26 @@ pub enum Ending {
 
 /// One running script.
 pub struct Call {
-    /// What runs, for an error message.
-    label: String,
-    patience: Duration,
     grace: Duration,
     hurried: Duration,
     process: Process,
-    output: File,
     deadline: Instant,
-    /// Its first words, kept before a flood was cut off.
-    first_words: Option<String>,
     /// When it gets KILL, once it has got TERM.
     kill_at: Option<Instant>,
-    ending: Option<Ending>,
-    stuck: String,
+    is_over: bool,
+    /// What there is of it so far.
+    answer: Answer,
 }
 
 /// What a script did and said.
 pub struct Answer {
-    label: String,
+    /// What ran, for an error message.
+    label: &'static str,
     patience: Duration,
     pub ending: Ending,
     /// The trace of what did not end at all; else empty.
     pub stuck: String,
+    /// Its first words, kept before a flood was cut off.
     first_words: Option<String>,
     output: File,
 }
@@ -112,7 +108,11 @@ pub fn spawn(dir: &Path, verb: Verb, output: File, pid_file: Option<&File>) -> R
         pid_file,
     };
     let process = unless_busy(|| control.spawn()).at("run", &program)?;
-    let label = format!("control {}", verb.word());
+    let label = match verb {
+        Verb::Start => "control start",
+        Verb::Stop => "control stop",
+        Verb::Status => "control status",
+    };
     Ok(Call::new(label, verb.deadline(), process, output))
 }
 
@@ -154,17 +154,21 @@ fn unless_busy(spawn: impl Fn() -> io::Result<Process>) -> io::Result<Process> {
 /// Waits for all of them side by side.
 pub fn finish(mut calls: Vec<Call>, signals: &Signals) -> Vec<Answer> {
     attend(&mut calls, signals, None);
-    calls.into_iter().filter_map(Call::answer).collect()
+    let mut answers = Vec::new();
+    for call in calls {
+        answers.push(call.answer);
+    }
+    answers
 }
 
 /// The same, but not beyond that moment. A TERM that reaches us, and is caught, ends their groups and this process.
 pub fn attend(calls: &mut [Call], signals: &Signals, until: Option<Instant>) {
     let mut ending = false;
-    while calls.iter().any(|call| call.ending.is_none()) {
+    while calls.iter().any(|call| !call.is_over) {
         if !ending && until.is_some_and(|until| Instant::now() >= until) {
             return;
         }
-        sys::wait_readable(&[signals.fd()], LOOK);
+        sys::wait_readable(signals.fd(), LOOK);
         let is_told = signals.take().contains(&libc::SIGTERM) || signals.is_deserted();
         if is_told && !ending {
             ending = true;
@@ -182,31 +186,35 @@ pub fn attend(calls: &mut [Call], signals: &Signals, until: Option<Instant>) {
 }
 
 impl Call {
-    fn new(label: String, patience: Duration, process: Process, output: File) -> Self {
-        Self {
+    fn new(label: &'static str, patience: Duration, process: Process, output: File) -> Self {
+        let answer = Answer {
             label,
             patience,
+            ending: Ending::Overdue,
+            stuck: String::new(),
+            first_words: None,
+            output,
+        };
+        Self {
             grace: TERM_GRACE,
             hurried: HURRIED_GRACE,
             process,
-            output,
             deadline: Instant::now() + patience,
-            first_words: None,
             kill_at: None,
-            ending: None,
-            stuck: String::new(),
+            is_over: false,
+            answer,
         }
     }
 
-    fn look_by(process: Process, label: &str, patience: Duration, output: File) -> Self {
-        let mut call = Self::new(label.to_owned(), patience, process, output);
+    fn look_by(process: Process, label: &'static str, patience: Duration, output: File) -> Self {
+        let mut call = Self::new(label, patience, process, output);
         call.grace = LOOK_GRACE;
         call.hurried = LOOK_GRACE;
         call
     }
 
     fn hurry(&mut self) {
-        if self.ending.is_none() {
+        if !self.is_over {
             self.process.signal_group(libc::SIGTERM);
             self.kill_at = Some(Instant::now() + self.hurried);
         }
@@ -214,20 +222,21 @@ impl Call {
 
     /// One look: ended, overdue, or flooding.
     fn look(&mut self) {
-        if self.ending.is_some() {
+        if self.is_over {
             return;
         }
-        if is_flooded(&self.output) {
-            let first = || read(&self.output, 0, ANSWER_LIMIT);
-            self.first_words.get_or_insert_with(first);
-            trim(&self.output);
+        if is_flooded(&self.answer.output) {
+            let first = self.answer.text();
+            self.answer.first_words = Some(first);
+            trim(&self.answer.output);
         }
         match self.process.try_wait() {
             Ok(Some(status)) if self.kill_at.is_none() => {
-                self.ending = Some(match status {
+                self.is_over = true;
+                self.answer.ending = match status {
                     Status::Exited(code) => Ending::Exited(code),
                     Status::Killed(signal) => Ending::Killed(signal),
-                });
+                };
             }
             Ok(None) => self.watch_deadline(),
             // Its own processes may have outlived the script that obeyed TERM. An error cannot happen while nobody
@@ -254,22 +263,11 @@ impl Call {
         let begun = self.kill_at.map_or(now, |at| at.min(now));
         self.kill_at = Some(begun);
         if !self.process.signal_group(libc::SIGKILL) {
-            self.ending = Some(Ending::Overdue);
+            self.is_over = true;
         } else if now >= begun + KILL_GRACE {
-            self.stuck = self.process.survivor();
-            self.ending = Some(Ending::Overdue);
+            self.answer.stuck = self.process.survivor();
+            self.is_over = true;
         }
-    }
-
-    fn answer(self) -> Option<Answer> {
-        Some(Answer {
-            label: self.label,
-            patience: self.patience,
-            ending: self.ending?,
-            stuck: self.stuck,
-            first_words: self.first_words,
-            output: self.output,
-        })
     }
 }
 
@@ -291,7 +289,7 @@ impl Answer {
 
     /// What went wrong, in one line, with the last line that the script printed.
     pub fn complaint(&self) -> String {
-        let label = &self.label;
+        let label = self.label;
         let what = match self.ending {
             Ending::Exited(code) => format!("{label} exited with {code}"),
             Ending::Killed(signal) => format!("{label} was ended by signal {signal}"),
@@ -335,14 +333,8 @@ fn is_flooded(output: &File) -> bool {
 
 /// A fresh output file in `dir`, for scripts that start what will go on writing to it.
 pub fn output_file(path: &Path) -> Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .append(true)
-        .create(true)
-        .custom_flags(libc::O_NOFOLLOW)
-        .mode(0o644)
-        .open(path)
-        .at("open", path)?;
+    let flags = libc::O_RDWR | libc::O_APPEND | libc::O_CREAT | libc::O_NOFOLLOW;
+    let file = sys::open(path, flags, 0o644).at("open", path)?;
     // What stands in it already is read as words of this script at worst.
     let _ = file.set_len(0);
     Ok(file)
@@ -356,9 +348,10 @@ pub fn status(dir: &Path, signals: &Signals) -> Result<Answer> {
 }
 
 /// Waits for one that runs alone.
-pub fn finish_one(call: Call, signals: &Signals) -> Result<Answer> {
-    let answer = finish(vec![call], signals).pop();
-    answer.ok_or_else(|| Error::new("run", "a script", "it has left no answer"))
+#[allow(clippy::unnecessary_wraps, reason = "so that it fits and_then")]
+pub fn finish_one(mut call: Call, signals: &Signals) -> Result<Answer> {
+    attend(std::slice::from_mut(&mut call), signals, None);
+    Ok(call.answer)
 }
 
 fn nameless_output() -> Result<File> {
@@ -377,17 +370,9 @@ pub struct Running {
 
 impl Running {
     pub fn begin(path: &Path) -> Result<Self> {
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            // A fifo in its place must not make us wait for a reader.
-            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-            .open(path)
-            .at("create", path)?;
         Ok(Self {
+            file: disk::create(path)?,
             path: path.to_owned(),
-            file,
         })
     }
 

@@ -2,7 +2,7 @@
 //! name, talks to another host, or touches an agent's directory.
 #![expect(clippy::disallowed_methods, reason = "the loop that timers drive")]
 
-use std::os::fd::RawFd;
+use std::fmt::Write;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nanorand::{Rng, WyRand};
@@ -10,15 +10,20 @@ use nanorand::{Rng, WyRand};
 use crate::children::{Child, OwnProgram, Patience};
 use crate::config::{Config, Source};
 use crate::digest::Digest;
+use crate::endpoint::Endpoint;
 use crate::error::{At, Result};
 use crate::job::{ActJob, BeatJob, Event, Role, SeenAgent, VERSION, What};
 use crate::log;
 use crate::model::{AgentName, Cmd, Failure, Fault, Place, Step, Task};
 use crate::named::Named;
+use crate::overrides::{self, Overrides};
+use crate::pages::{self, Facts};
+use crate::report::{self, BeatStatus, Counts, Status};
 use crate::roster::{Attempt, Roster};
 use crate::said::Said;
 use crate::schedule;
-use crate::sys::{self, Signals};
+use crate::show;
+use crate::sys::{self, Awaited, READABLE, Signals};
 use crate::user;
 
 const BEAT_PATIENCE: Patience = Patience {
@@ -38,7 +43,30 @@ const STOP_PATIENCE: Duration = Duration::from_millis(1700);
 /// The longest sleep; only a bound on what a mistake in the timers could cost.
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 
+/// The status file is written at most so often.
+const PUBLISH_PAUSE: Duration = Duration::from_secs(1);
+
+/// What a daemon is started for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Errand {
+    /// To keep the host as it is desired.
+    Serve,
+    /// One round, in the foreground, after the wish of the server or after this one.
+    Once(Option<String>),
+    /// To see what would be done; it changes nothing.
+    Plan,
+}
+
+/// What came of an errand.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    Nothing,
+    Changes,
+    Failed,
+}
+
 pub struct Daemon {
+    errand: Errand,
     source: Source,
     config: Config,
     program: OwnProgram,
@@ -64,6 +92,22 @@ pub struct Daemon {
     is_wanted: bool,
     failed_posts: u32,
     said: Said,
+    /// A finished step was not reported yet.
+    is_report_due: bool,
+    counts: Counts,
+    heartbeat: BeatStatus,
+    since: u64,
+    published: Published,
+    endpoint: Endpoint,
+}
+
+/// What the status file says.
+#[derive(Default)]
+struct Published {
+    text: String,
+    at: Option<Instant>,
+    /// Nothing can have happened since.
+    is_fresh: bool,
 }
 
 struct Beat {
@@ -79,8 +123,41 @@ struct Act {
     /// Ended by us for something more important; not a failure.
     is_withdrawn: bool,
     phase: String,
+    progress: Progress,
     /// The child has told how it ended.
     is_done: bool,
+}
+
+/// How far a download is.
+#[derive(Default)]
+struct Progress {
+    bytes: u64,
+    total: u64,
+    /// The first that was told of it.
+    began: Option<(Instant, u64)>,
+}
+
+impl Progress {
+    /// Tells how many bytes have come since the last time. What an earlier attempt left comes without a total, and from
+    /// no network.
+    fn note(&mut self, event: &Event) -> u64 {
+        let (bytes, total) = (event.bytes.unwrap_or(0), event.total.unwrap_or(0));
+        let got = bytes.saturating_sub(self.bytes);
+        let counts = total > 0 && self.total > 0;
+        (self.bytes, self.total) = (bytes, total);
+        if total == 0 || self.began.is_none() {
+            self.began = event.total.map(|_| (Instant::now(), bytes));
+        }
+        if counts { got } else { 0 }
+    }
+
+    /// Bytes a second.
+    fn rate(&self) -> u64 {
+        self.began.map_or(0, |(at, bytes)| {
+            let seconds = at.elapsed().as_secs().max(1);
+            self.bytes.saturating_sub(bytes) / seconds
+        })
+    }
 }
 
 /// Wall-clock seconds that no jump of the wall clock changes: read once, then counted on.
@@ -98,7 +175,11 @@ impl Clock {
     }
 
     fn now(&self) -> u64 {
-        self.wall + self.read_at.elapsed().as_secs()
+        self.at(Instant::now())
+    }
+
+    fn at(&self, moment: Instant) -> u64 {
+        self.wall + moment.saturating_duration_since(self.read_at).as_secs()
     }
 }
 
@@ -115,17 +196,33 @@ impl Daemon {
         .at("catch", "signals")
     }
 
-    pub fn new(source: Source, config: Config, signals: Signals) -> Result<Self> {
+    pub fn new(source: Source, config: Config, signals: Signals, errand: Errand) -> Result<Self> {
         let clock = Clock::new();
         let mut random = WyRand::new_seed(seed());
         let now = Instant::now();
         let run_user = user::own_name();
-        let roster = Roster::load(&source.own_dir, &run_user, clock.now());
+        let mut roster = Roster::load(&source.own_dir, &run_user, clock.now());
+        let mut heartbeat = BeatStatus::default();
+        if let Some(status) = report::load(&source.own_dir) {
+            roster.recall(&status);
+            heartbeat.answered = status.heartbeat.answered;
+        }
+        let mut first = Duration::ZERO;
+        match errand {
+            Errand::Plan => {}
+            Errand::Once(_) => roster.tidy(),
+            Errand::Serve => {
+                roster.tidy();
+                first = schedule::first_beat(config.interval, random.generate());
+            }
+        }
+        let program = OwnProgram::find()?;
         Ok(Self {
-            next_beat: now + schedule::first_beat(config.interval, random.generate()),
+            errand,
+            next_beat: now + first,
             next_post: now,
             is_wanted: false,
-            program: OwnProgram::find()?,
+            program,
             run_user,
             source,
             config,
@@ -141,10 +238,16 @@ impl Daemon {
             has_asked: false,
             failed_posts: 0,
             said: Said::default(),
+            is_report_due: false,
+            counts: Counts::default(),
+            heartbeat,
+            since: sys::unix_now(),
+            published: Published::default(),
+            endpoint: Endpoint::default(),
         })
     }
 
-    /// Runs until TERM or INT.
+    /// Runs until TERM or INT, or until the errand is done.
     pub fn run(&mut self) {
         log::info(format_args!(
             "ops-updater {VERSION} ({}) as {}, server {}, every {} s",
@@ -156,18 +259,27 @@ impl Daemon {
         for warning in std::mem::take(&mut self.config.warnings) {
             log::warn(format_args!("{}: {warning}", self.source.file.display()));
         }
+        self.listen();
         loop {
             self.start_acts();
+            if self.is_done() {
+                self.save();
+                self.publish_last();
+                return;
+            }
             if Instant::now() >= self.next_beat && self.beat.is_none() {
                 self.start_beat();
             }
             self.save();
-            sys::wait_readable(&self.descriptors(), self.sleep());
+            self.publish();
+            sys::wait_for(&self.awaited(), self.sleep());
+            self.published.is_fresh = false;
             for signal in self.signals.take() {
                 match signal {
                     libc::SIGTERM | libc::SIGINT => return self.stop(),
-                    libc::SIGHUP => self.reload(),
+                    libc::SIGHUP => drop(self.reload()),
                     libc::SIGUSR1 => {
+                        self.heed_operator();
                         self.next_beat = Instant::now();
                         self.is_wanted = true;
                     }
@@ -176,18 +288,71 @@ impl Daemon {
             }
             self.tend_beat();
             self.tend_acts();
+            self.tend_endpoint();
         }
     }
 
-    fn descriptors(&self) -> Vec<RawFd> {
-        let mut descriptors = vec![self.signals.fd()];
+    fn awaited(&self) -> Vec<Awaited> {
+        let mut awaited = vec![(self.signals.fd(), READABLE)];
+        let mut add = |child: &Child| {
+            if let Some(fd) = child.fd() {
+                awaited.push((fd, READABLE));
+            }
+        };
         if let Some(beat) = &self.beat {
-            descriptors.extend(beat.child.fd());
+            add(&beat.child);
         }
         for act in self.acts.values() {
-            descriptors.extend(act.child.fd());
+            add(&act.child);
         }
-        descriptors
+        self.endpoint.add_awaited(Instant::now(), &mut awaited);
+        awaited
+    }
+
+    /// Where the settings say. What cannot be had there is no reason to stop: each heartbeat tries it again.
+    fn listen(&mut self) {
+        if self.errand != Errand::Serve {
+            return;
+        }
+        let at = &self.config.http.listen;
+        match self.endpoint.listen(self.config.listen).at("listen on", at) {
+            Ok(false) => {}
+            Ok(true) => {
+                self.said.forget("http");
+                log::info(format_args!("answers HTTP on {at}"));
+            }
+            Err(error) => {
+                let error = error.to_string();
+                if self.said.is_news("http", &error) {
+                    log::error(format_args!("{error}; tried again with each heartbeat"));
+                }
+            }
+        }
+    }
+
+    fn tend_endpoint(&mut self) {
+        // The answer to a request may be new settings, and these change all the rest of us.
+        let mut endpoint = std::mem::take(&mut self.endpoint);
+        let mut status = None;
+        endpoint.tend(Instant::now(), &mut |request, body| {
+            let refusal = if pages::asks_to_reload(request) {
+                self.reload().err()
+            } else {
+                None
+            };
+            let mut facts = Facts {
+                // Once for all who ask in this turn: it costs as much as there are agents.
+                status: status.get_or_insert_with(|| self.status()),
+                config: &self.config,
+                own_dir: &self.source.own_dir,
+                now: self.clock.now(),
+            };
+            pages::answer(request, refusal.as_ref(), &mut facts, body)
+        });
+        self.endpoint = endpoint;
+        if !self.endpoint.is_meant_for(self.config.listen) {
+            self.listen();
+        }
     }
 
     /// The time until the next timer or deadline.
@@ -204,25 +369,173 @@ impl Daemon {
         for act in self.acts.values() {
             next = next.min(act.child.deadline());
         }
+        if let Some(at) = self.published.at.filter(|_| !self.published.is_fresh) {
+            next = next.min(at + PUBLISH_PAUSE);
+        }
+        if let Some(at) = self.endpoint.deadline(now) {
+            next = next.min(at);
+        }
         next.saturating_duration_since(now).min(LONGEST_SLEEP)
     }
 
+    /// A plan is done when everybody who may be acted on was looked at, a round when there is nothing more to do and
+    /// what was done is reported.
+    fn is_done(&self) -> bool {
+        if self.errand == Errand::Serve || !self.has_asked || self.beat.is_some() {
+            return false;
+        }
+        if matches!(self.errand, Errand::Once(Some(_))) && self.failed_posts > 0 {
+            return true;
+        }
+        let now = self.clock.now();
+        let is_open = |name: &AgentName| {
+            let is_blind = self.roster.lacks_a_look(name) && !self.is_stuck(name);
+            is_blind || self.errand != Errand::Plan && self.roster.next_task(name, now).is_some()
+        };
+        let is_idle = self.acts.values().next().is_none() && !self.is_report_due;
+        is_idle && !self.roster.names().iter().any(is_open)
+    }
+
+    /// What came of it, for the exit code of a round.
+    pub fn outcome(&self) -> Outcome {
+        let counts = &self.counts;
+        let done = [
+            counts.installs,
+            counts.switches,
+            counts.starts,
+            counts.stops,
+        ];
+        if counts.host_failures + counts.version_failures + counts.heartbeat_failures > 0 {
+            Outcome::Failed
+        } else if done.iter().any(|count| *count > 0) {
+            Outcome::Changes
+        } else {
+            Outcome::Nothing
+        }
+    }
+
+    /// All steps that are pending, a line each, and why there are none for an agent that is not as it should be.
+    pub fn pending(&self) -> String {
+        let now = self.clock.now();
+        let mut lines = String::new();
+        for agent in self.roster.statuses(now) {
+            let name = AgentName::parse(&agent.name);
+            let tasks = name.and_then(|name| self.roster.tasks(&name, now));
+            let tasks = tasks.unwrap_or_default();
+            for task in &tasks {
+                let _ = writeln!(lines, "{}: {task}", agent.name);
+            }
+            if tasks.is_empty() && !agent.converged {
+                let _ = write!(lines, "{}: nothing now, ", agent.name);
+                let _ = if !self.roster.hold().is_empty() {
+                    write!(lines, "this host is held")
+                } else if agent.retry_at > now {
+                    write!(lines, "next try in {}", show::span(agent.retry_at - now))
+                } else {
+                    write!(lines, "it is {}", agent.state)
+                };
+                if !agent.error.is_empty() {
+                    lines.push_str(", after: ");
+                    lines.push_str(&agent.error);
+                }
+                lines.push('\n');
+            }
+        }
+        lines.truncate(lines.trim_end().len());
+        lines
+    }
+
+    /// Follows what the operator's commands left on disk.
+    fn heed_operator(&mut self) {
+        let own_dir = &self.source.own_dir;
+        self.roster.heed(Overrides::load(own_dir));
+        if self.errand != Errand::Plan {
+            for name in overrides::take_retries(own_dir) {
+                self.roster.retry(&name);
+            }
+        }
+        self.withdraw_acts();
+    }
+
+    pub fn status(&self) -> Status {
+        let mut agents = self.roster.statuses(self.clock.now());
+        for agent in &mut agents {
+            let act = AgentName::parse(&agent.name).and_then(|name| self.acts.get(&name));
+            if let Some(act) = act {
+                agent.phase.clone_from(&act.phase);
+                agent.bytes = act.progress.bytes;
+                agent.total = act.progress.total;
+                agent.rate = act.progress.rate();
+            }
+        }
+        let mut heartbeat = self.heartbeat.clone();
+        heartbeat.failures = self.failed_posts;
+        heartbeat.next = self.clock.at(self.next_beat);
+        Status {
+            version: VERSION.to_owned(),
+            arch: crate::install::ARCH.to_owned(),
+            hostname: self.hostname(),
+            pid: std::process::id(),
+            since: self.since,
+            server: self.config.server.clone(),
+            interval: self.config.interval.as_secs(),
+            hold: self.roster.hold().to_owned(),
+            heartbeat,
+            agents,
+            refused: self.roster.refusals(),
+            counts: self.counts.clone(),
+        }
+    }
+
+    /// Writes the status file, if there is news and the last one is old enough.
+    fn publish(&mut self) {
+        let last = self.published.at;
+        let is_early = last.is_some_and(|at| at.elapsed() < PUBLISH_PAUSE);
+        if !self.published.is_fresh && !is_early {
+            self.publish_last();
+        }
+    }
+
+    fn publish_last(&mut self) {
+        if self.errand == Errand::Plan {
+            return;
+        }
+        self.published.is_fresh = true;
+        self.published.at = Some(Instant::now());
+        let text = crate::fields::write(&mut self.status());
+        if text != self.published.text {
+            match report::save(&self.source.own_dir, &text) {
+                Ok(()) => self.published.text = text,
+                Err(error) => log::debug(format_args!("{error}")),
+            }
+        }
+    }
+
     fn start_beat(&mut self) {
+        self.heed_operator();
+        self.listen();
         let now = Instant::now();
         self.next_beat = now + schedule::next_beat(self.config.interval, self.random.generate());
-        let posts = std::mem::take(&mut self.is_wanted) || now >= self.next_post;
+        let wish = self.wish();
+        let is_time = std::mem::take(&mut self.is_wanted) || now >= self.next_post;
+        // Whoever applies a wish of their own has nobody to report to.
+        let posts = is_time && (wish.is_some() || !self.config.url.is_empty());
+        self.is_report_due = false;
+        if posts {
+            self.heartbeat.last = self.clock.now();
+        }
         let lives = |seen: &SeenAgent| seen.stuck().is_some_and(sys::lives);
         self.stuck.retain(lives);
-        let hostname = match self.config.hostname.as_str() {
-            "" => sys::hostname().unwrap_or_default(),
-            name => name.to_owned(),
-        };
         let acts = &self.acts;
         let phase = |name: &AgentName| acts.get(name).map(|act| act.phase.clone());
-        let job = BeatJob {
+        let mut job = BeatJob {
             made_by: VERSION.to_owned(),
-            url: posts.then(|| self.config.url.clone()),
-            hostname,
+            url: posts
+                .then(|| self.config.url.clone())
+                .filter(|url| !url.is_empty()),
+            wish,
+            hold: self.roster.hold().to_owned(),
+            hostname: self.hostname(),
             ip: self.config.ip.clone(),
             run_user: self.run_user.clone(),
             sudo: self.sudo().unwrap_or_default().to_owned(),
@@ -233,7 +546,7 @@ impl Daemon {
             stuck: self.stuck.clone(),
         };
         let command = self.program.command("beat", None);
-        match command.and_then(|command| Child::spawn(&command, &job, BEAT_PATIENCE, false)) {
+        match command.and_then(|command| Child::spawn(&command, &mut job, BEAT_PATIENCE, false)) {
             Ok(child) => {
                 self.beat = Some(Box::new(Beat {
                     child,
@@ -242,6 +555,22 @@ impl Daemon {
                 }));
             }
             Err(error) => self.beat_failed(&error.to_string(), None),
+        }
+    }
+
+    /// As heartbeats report it.
+    fn hostname(&self) -> String {
+        match self.config.hostname.as_str() {
+            "" => sys::hostname().unwrap_or_default(),
+            name => name.to_owned(),
+        }
+    }
+
+    /// Told to the first beat alone.
+    fn wish(&self) -> Option<String> {
+        match &self.errand {
+            Errand::Once(wish) if !self.has_asked => wish.clone(),
+            Errand::Once(_) | Errand::Serve | Errand::Plan => None,
         }
     }
 
@@ -338,6 +667,9 @@ impl Daemon {
 
     fn beat_answered(&mut self) {
         self.failed_posts = 0;
+        self.counts.heartbeats += 1;
+        self.heartbeat.answered = self.clock.now();
+        self.heartbeat.error.clear();
         self.next_post = Instant::now();
         if self.said.forget("heartbeat") {
             log::info(format_args!("the server answers again"));
@@ -347,6 +679,8 @@ impl Daemon {
     fn beat_failed(&mut self, error: &str, retry_after: Option<u64>) {
         self.has_asked = true;
         self.failed_posts = self.failed_posts.saturating_add(1);
+        self.counts.heartbeat_failures += 1;
+        error.clone_into(&mut self.heartbeat.error);
         let random = self.random.generate();
         let mut pause = schedule::beat_backoff(self.config.interval, self.failed_posts, random);
         if let Some(seconds) = retry_after {
@@ -399,6 +733,7 @@ impl Daemon {
             return;
         }
         let now = self.clock.now();
+        let acts = self.errand != Errand::Plan;
         let mut fetches = Vec::new();
         for name in self.roster.names() {
             if self.acts.get(&name).is_some() || self.is_stuck(&name) {
@@ -407,7 +742,7 @@ impl Daemon {
             if self.roster.lacks_a_look(&name) {
                 self.next_beat = self.next_beat.min(Instant::now() + REPORT_SOON);
             }
-            match self.roster.next_task(&name, now) {
+            match self.roster.next_task(&name, now).filter(|_| acts) {
                 Some(task) if matches!(task.step, Step::Install(_) | Step::Prune(_)) => {
                     fetches.push((name, task));
                 }
@@ -452,7 +787,7 @@ impl Daemon {
         job.leaves = leaves;
         let command = self.program.command("act", self.sudo().filter(|_| by_sudo));
         let patience = patience(&task.step);
-        let child = command.and_then(|command| Child::spawn(&command, &job, patience, by_sudo));
+        let child = command.and_then(|command| Child::spawn(&command, &mut job, patience, by_sudo));
         let mut attempt = Attempt {
             entry: self.roster.entry(&name),
             name,
@@ -466,6 +801,7 @@ impl Daemon {
                     child,
                     is_withdrawn: false,
                     phase: String::new(),
+                    progress: Progress::default(),
                     is_done: false,
                     attempt,
                 };
@@ -486,9 +822,12 @@ impl Daemon {
     fn tend_acts(&mut self) {
         let now = Instant::now();
         let mut ended = Vec::new();
+        let mut is_news = false;
         for (name, act) in self.acts.iter_mut() {
             let (events, end) = act.child.tend(now);
             for mut event in events {
+                self.counts.downloaded_bytes += act.progress.note(&event);
+                is_news = true;
                 act.phase = event.phase.take().unwrap_or_default();
                 if event.what == What::Done {
                     act.is_done = true;
@@ -496,6 +835,9 @@ impl Daemon {
                 }
             }
             ended.extend(end.map(|why| (name.clone(), why)));
+        }
+        if is_news && self.errand != Errand::Serve {
+            self.show_progress();
         }
         for (name, why) in ended {
             let Some(mut act) = self.acts.remove(&name) else {
@@ -513,6 +855,17 @@ impl Daemon {
         }
     }
 
+    /// For who watches a round on a terminal.
+    fn show_progress(&self) {
+        let mut words = String::new();
+        for agent in self.status().agents {
+            if !agent.phase.is_empty() {
+                let _ = write!(words, "{}: {} ", agent.name, show::progress(&agent));
+            }
+        }
+        log::transient(&log::brief(&words, 79));
+    }
+
     fn act_ended(&mut self, attempt: Attempt) {
         if let Some(seen) = &attempt.seen {
             self.note_stuck(seen);
@@ -525,7 +878,11 @@ impl Daemon {
         if is_to_run && matches!(task.step, Step::Stop(_)) {
             self.between.insert(name.clone(), ());
         }
+        self.counts.count(task, attempt.failure.as_ref());
+        // What is in force now is not kept from whoever asks.
+        self.published.at = None;
         if self.tell(name, task, attempt.failure.as_ref()) || attempt.seen.is_none() {
+            self.is_report_due = true;
             self.next_beat = self.next_beat.min(Instant::now() + REPORT_SOON);
         }
         let interval = self.config.interval;
@@ -556,6 +913,9 @@ impl Daemon {
     }
 
     fn save(&mut self) {
+        if self.errand == Errand::Plan {
+            return;
+        }
         match self.roster.save() {
             Ok(()) => {
                 self.said.forget("ledger");
@@ -569,12 +929,12 @@ impl Daemon {
         }
     }
 
-    fn reload(&mut self) {
+    fn reload(&mut self) -> Result<()> {
         let config = match self.source.load() {
             Ok(config) => config,
             Err(error) => {
                 log::error(format_args!("{error}; the settings stay as they were"));
-                return;
+                return Err(error);
             }
         };
         for warning in &config.warnings {
@@ -593,6 +953,7 @@ impl Daemon {
         self.next_beat = self.next_beat.min(now + first);
         self.is_wanted = true;
         self.failed_posts = 0;
+        Ok(())
     }
 
     /// Starts, beyond our own end, what was stopped as one user and not yet started as another.
@@ -611,6 +972,7 @@ impl Daemon {
 
     /// Ends the children, save one that is between two versions of its agent: that one finishes by itself.
     fn stop(&mut self) {
+        self.endpoint = Endpoint::default();
         self.finish_moves();
         let give_up = Instant::now() + STOP_PATIENCE;
         if let Some(beat) = &mut self.beat {
@@ -635,7 +997,7 @@ impl Daemon {
             if !waits || left.is_zero() {
                 break;
             }
-            sys::wait_readable(&[self.signals.fd()], left);
+            sys::wait_readable(self.signals.fd(), left);
             self.signals.take();
         }
         if let Some(beat) = &mut self.beat {
@@ -647,6 +1009,7 @@ impl Daemon {
             }
         }
         self.save();
+        self.publish_last();
         log::info(format_args!("stopped; the agents run on"));
     }
 }

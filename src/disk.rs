@@ -2,16 +2,16 @@
 //! Knows nothing of agents.
 #![expect(clippy::disallowed_methods, reason = "this is the disk")]
 
-use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::ffi::OsStr;
+use std::fs::{self, File, Metadata, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::error::{At, Error, Result};
-use crate::sys;
+use crate::sys::{self, Names};
 
 /// 5 s in all; who asked for a start waits 10 s for it.
 const PATIENT_TRIES: u32 = 50;
@@ -54,18 +54,29 @@ impl Drop for Staged {
     }
 }
 
+/// Replaces the file in one step, but for a power cut.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let aside = with_suffix(path, ".tmp");
+    write_aside(&aside, bytes)?;
+    sys::rename(&aside, path).at("rename", &aside)
+}
+
 fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        // A fifo in its place must not make us wait for a reader.
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .mode(0o644)
-        .open(path)
-        .at("create", path)?;
+    write_aside(path, bytes)?.sync_all().at("sync", path)
+}
+
+fn write_aside(path: &Path, bytes: &[u8]) -> Result<File> {
+    let mut file = create(path)?;
     file.write_all(bytes).at("write", path)?;
-    file.sync_all().at("sync", path)
+    Ok(file)
+}
+
+/// An empty file to be written, in the place of what may be there.
+pub fn create(path: &Path) -> Result<File> {
+    // A fifo in its place must not make us wait for a reader.
+    let special = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | special;
+    sys::open(path, flags, 0o644).at("create", path)
 }
 
 /// Renames within one directory or between two of the same filesystem, for good.
@@ -123,7 +134,7 @@ pub fn parent(path: &Path) -> &Path {
 }
 
 pub fn sync_dir(dir: &Path) -> Result<()> {
-    let handle = File::open(dir).at("open", dir)?;
+    let handle = sys::open(dir, libc::O_RDONLY, 0).at("open", dir)?;
     handle.sync_all().at("sync", dir)
 }
 
@@ -143,31 +154,18 @@ pub fn make_dir(dir: &Path) -> Result<()> {
 
 /// Removes a file, a link or a whole directory, never what a link points to. What is not there is no error.
 pub fn remove_tree(path: &Path) -> Result<()> {
-    let kind = match fs::symlink_metadata(path) {
-        Ok(meta) => meta,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(Error::new("look at", path, error)),
-    };
-    let removed = if kind.is_dir() {
-        fs::remove_dir_all(path)
-    } else {
-        fs::remove_file(path)
-    };
-    removed.at("remove", path)
+    sys::remove_tree(path).at("remove", path)
 }
 
 /// The names in a directory, one by one: how many there are is not ours to say.
-pub fn names(dir: &Path) -> io::Result<impl Iterator<Item = OsString> + use<>> {
-    Ok(fs::read_dir(dir)?.flatten().map(|entry| entry.file_name()))
+pub fn names(dir: &Path) -> io::Result<Names> {
+    Names::of(dir)
 }
 
 /// Reads a small file; one beyond the limit is an error, not a surprise in memory.
 pub fn read_small(path: &Path, limit: u64) -> io::Result<String> {
     // A fifo in its place must not make us wait.
-    let file = File::options()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(path)?;
+    let file = sys::open(path, libc::O_RDONLY | libc::O_NONBLOCK, 0)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is no plain file"));
     }
@@ -236,30 +234,23 @@ pub struct Lock {
 /// Takes the lock, waiting as long as `patience`; `None` when another process keeps it. Whom `mode` lets read the file
 /// can keep it too.
 pub fn lock(path: &Path, mode: u32, patience: Duration) -> Result<Option<Lock>> {
-    hold(open_lock(path, mode).at("open", path)?, path, patience)
+    hold(open_or_create(path, mode).at("open", path)?, path, patience)
 }
 
 /// The same for a lock in which nothing is written: on a file system that became read-only it can still be held.
 pub fn lock_anyway(path: &Path, mode: u32, patience: Duration) -> Result<Option<Lock>> {
-    let file = match open_lock(path, mode) {
-        Err(error) if error.raw_os_error() == Some(libc::EROFS) => File::options()
-            .read(true)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(path),
+    let file = match open_or_create(path, mode) {
+        Err(error) if error.raw_os_error() == Some(libc::EROFS) => {
+            sys::open(path, libc::O_RDONLY | libc::O_NOFOLLOW, 0)
+        }
         opened => opened,
     };
     hold(file.at("open", path)?, path, patience)
 }
 
-fn open_lock(path: &Path, mode: u32) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .custom_flags(libc::O_NOFOLLOW)
-        .mode(mode)
-        .open(path)
+/// Opens a file to be read and written, or makes it.
+pub fn open_or_create(path: &Path, mode: u32) -> io::Result<File> {
+    sys::open(path, libc::O_RDWR | libc::O_CREAT | libc::O_NOFOLLOW, mode)
 }
 
 fn hold(file: File, path: &Path, patience: Duration) -> Result<Option<Lock>> {

@@ -5,9 +5,8 @@
     reason = "this is the network, and a file for what it sends"
 )]
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -68,6 +67,14 @@ pub fn post(url: &str, body: String, limit: u64) -> Result<Answer> {
         retry_after,
         body,
     })
+}
+
+/// The status of an answer to a GET, and its Date; the body is left alone.
+pub fn greet(url: &str) -> Result<(u16, String)> {
+    let answer = prepared(minreq::get(url)).send_lazy().at("ask", url)?;
+    check_answered("ask", url, &answer)?;
+    let date = header(&answer, "date").unwrap_or_default();
+    Ok((answer.status_code, date.to_owned()))
 }
 
 fn prepared(request: Request) -> Request {
@@ -169,14 +176,12 @@ fn open(url: &str, offset: u64) -> Result<ResponseLazy> {
 /// Resolves a Location against the URL that gave it (RFC 3986, without dot segments).
 fn redirected(from: &str, location: &str) -> Option<String> {
     let rest = from.strip_prefix("http://")?;
-    let host = &rest[..rest.find(['/', '?']).unwrap_or(rest.len())];
-    let path = &rest[host.len()..];
-    let path = &path[..path.find('?').unwrap_or(path.len())];
+    let (host, path) = rest.split_at(up_to(rest, b"/?"));
+    let path = &path[..up_to(path, b"?")];
     let slash = path.bytes().rposition(|byte| byte == b'/');
     let folder = slash.map_or("/", |end| &path[..=end]);
     // Absolute is what has a scheme before its path; a query may name another URL.
-    let first = location.split(['/', '?', '#']).next().unwrap_or_default();
-    let (scheme, host, folder) = if first.contains(':') {
+    let (scheme, host, folder) = if location[up_to(location, b":/?#")..].starts_with(':') {
         ("", "", "")
     } else if location.starts_with("//") {
         ("http:", "", "")
@@ -191,6 +196,12 @@ fn redirected(from: &str, location: &str) -> Option<String> {
     is_url(&target).then_some(target)
 }
 
+/// How much of the text stands before the first of these characters.
+fn up_to(text: &str, ends: &[u8]) -> usize {
+    let end = text.bytes().position(|byte| ends.contains(&byte));
+    end.unwrap_or(text.len())
+}
+
 fn refusal(url: &str, answer: &ResponseLazy) -> Error {
     let cause = format!("{} {}", answer.status_code, answer.reason_phrase);
     Error::new("fetch", url, cause.trim())
@@ -198,11 +209,7 @@ fn refusal(url: &str, answer: &ResponseLazy) -> Error {
 
 /// The digest in an `.md5` file, as `md5sum` prints it: 32 hex digits first (a `\` before them marks an odd name).
 pub fn md5_file(url: &str, progress: Progress) -> Result<String> {
-    let mut answer = open(url, 0)?;
-    if answer.status_code != 200 {
-        return Err(refusal(url, &answer));
-    }
-    let body = read_up_to(&mut answer, MD5_LIMIT, progress).at("fetch", url)?;
+    let (body, _) = body(url, MD5_LIMIT, progress)?;
     let cause = "it does not begin with 32 hex digits, as md5sum prints them";
     digest_in(&body).ok_or_else(|| Error::new("use", url, cause))
 }
@@ -220,37 +227,39 @@ pub fn digest_in(body: &[u8]) -> Option<String> {
 /// Fetches a small file to `path`, which must not exist. A body that nothing bounds is fetched twice and must be the
 /// same, for a connection cut in the middle looks like its end.
 pub fn small_file(url: &str, path: &Path, progress: Progress) -> Result<()> {
-    let (body, bounded) = small_body(url, progress)?;
-    if !bounded && body.is_empty() {
-        return Err(Error::new(
-            "fetch",
-            url,
-            "it is empty, and nothing says that it should be",
-        ));
+    let (body, bounded) = self::body(url, CONFIG_LIMIT, progress)?;
+    if !bounded {
+        let cause = if body.is_empty() {
+            "it is empty, and nothing says that it should be"
+        } else if self::body(url, CONFIG_LIMIT, progress)?.0 != body {
+            "it has no length, and two fetches of it differ"
+        } else {
+            ""
+        };
+        if !cause.is_empty() {
+            return Err(Error::new("fetch", url, cause));
+        }
     }
-    if !bounded && small_body(url, progress)?.0 != body {
-        return Err(Error::new(
-            "fetch",
-            url,
-            "it has no length, and two fetches of it differ",
-        ));
-    }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(path)
-        .at("create", path)?;
+    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL;
+    let mut file = sys::open(path, flags, 0o666).at("create", path)?;
     file.write_all(&body).at("write", path)?;
     file.sync_all().at("sync", path)
 }
 
-fn small_body(url: &str, progress: Progress) -> Result<(Vec<u8>, bool)> {
+/// GETs a small text. One that nothing bounds may be cut short: what it is for must be able to tell.
+pub fn text(url: &str, limit: u64) -> Result<String> {
+    let (body, _) = body(url, limit, &mut |_, _| Ok(()))?;
+    String::from_utf8(body).at("fetch", url)
+}
+
+/// What a GET brings, and whether its length was announced.
+fn body(url: &str, limit: u64, progress: Progress) -> Result<(Vec<u8>, bool)> {
     let mut answer = open(url, 0)?;
     if answer.status_code != 200 {
         return Err(refusal(url, &answer));
     }
     let bounded = content_length(&answer).is_some();
-    let body = read_up_to(&mut answer, CONFIG_LIMIT, progress).at("fetch", url)?;
+    let body = read_up_to(&mut answer, limit, progress).at("fetch", url)?;
     Ok((body, bounded))
 }
 
@@ -279,7 +288,7 @@ pub fn tarball(url: &str, md5: &str, part: &Path, progress: Progress) -> Result<
     }
     if download.matches(md5) {
         let size = download.have;
-        let file = File::open(part).at("open", part)?;
+        let file = sys::open(part, libc::O_RDONLY, 0).at("open", part)?;
         let md5 = md5.to_owned();
         return Ok(Verified { file, md5, size });
     }
@@ -316,15 +325,7 @@ struct Download<'a> {
 impl<'a> Download<'a> {
     /// Opens the part and digests what it holds.
     fn resume(url: &'a str, part: &'a Path, progress: Progress) -> Result<Self> {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .custom_flags(libc::O_NOFOLLOW)
-            .mode(0o644)
-            .open(part)
-            .at("open", part)?;
+        let mut file = disk::open_or_create(part, 0o644).at("open", part)?;
         let mut sum = Digest::new();
         let mut have = 0;
         let mut chunk = vec![0; CHUNK];

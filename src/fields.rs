@@ -1,84 +1,255 @@
 //! How structs and words stand in JSON. A field that is missing or of a wrong kind spoils the whole; an unknown one is
-//! passed over. A struct is filled in by reference and written to one text, field after field, by one piece of code
-//! for all.
+//! passed over. One list of fields for each struct serves both ways: a document that is read fills them in, one that is
+//! written takes them down.
 
 use std::fmt::{self, Write};
 use std::mem;
 
 use crate::json::{self, Value};
 
-/// What is read.
-pub trait FromJson {
+/// What stands in a document. It is changed by none that is written.
+pub trait Field {
     /// What is filled in; a blank that was not filled means nothing.
     fn blank() -> Self
     where
         Self: Sized;
 
-    /// Takes what it needs out of the value. False when the value is not of this kind.
-    fn fill(&mut self, value: &mut Value) -> bool;
+    /// Is read from the document, or written to it.
+    fn pass(&mut self, json: &mut Json);
 }
 
-/// What is written; apart from `FromJson`, so that what is only written needs no code to be read.
-pub trait ToJson {
-    fn write(&self, out: &mut String);
-}
-
-pub fn read<T: FromJson>(text: &str) -> Option<T> {
+pub fn read<T: Field>(text: &str) -> Option<T> {
     let mut read = T::blank();
     read_into(text, &mut read).then_some(read)
 }
 
-pub fn read_into(text: &str, blank: &mut dyn FromJson) -> bool {
-    json::parse(text).is_ok_and(|mut value| blank.fill(&mut value))
+pub fn read_into(text: &str, blank: &mut dyn Field) -> bool {
+    json::parse(text).is_ok_and(|value| fill(value, blank))
 }
 
-pub fn write(value: &dyn ToJson) -> String {
-    let mut out = String::new();
-    value.write(&mut out);
-    out
-}
-
-/// Fills in all fields, each from the value under its key.
-pub fn fill_all(value: &mut Value, keys: &[&str], fields: &mut [&mut dyn FromJson]) -> bool {
-    let Value::Object(object) = value else {
-        return false;
+/// False when something is missing or wrong; what is right is filled in even so.
+pub fn fill(value: Value, blank: &mut dyn Field) -> bool {
+    let mut json = Json {
+        is_read: true,
+        is_ahead: true,
+        next: value,
+        ..Json::default()
     };
-    let mut pairs = keys.iter().zip(fields);
-    pairs.all(|(key, field)| field.fill(&mut object.take(key)))
+    blank.pass(&mut json);
+    !json.is_bad
 }
 
-fn each_item(list: &mut Value, fill: &mut dyn FnMut(&mut Value) -> bool) -> bool {
-    let Value::List(list) = list else {
-        return false;
-    };
-    list.iter_mut().all(fill)
+pub fn write(value: &mut dyn Field) -> String {
+    let mut json = Json::default();
+    value.pass(&mut json);
+    json.finish()
 }
 
-/// Writes all fields, each under its key.
-pub fn write_all(keys: &[&str], fields: &[&dyn ToJson], out: &mut String) {
-    out.push('{');
-    for (key, field) in keys.iter().zip(fields) {
-        write_key(key, out);
-        field.write(out);
+/// A document on its way in or out, and how far it has come.
+#[derive(Default)]
+pub struct Json {
+    /// As far as it is written.
+    out: String,
+    is_read: bool,
+    /// Something in it is not what was wanted; what is read from there on means nothing.
+    is_bad: bool,
+    /// The value that is up, and whether it was only looked at.
+    next: Value,
+    is_ahead: bool,
+    /// The object or list that is open, and those around it.
+    inner: Level,
+    outer: Vec<Level>,
+}
+
+#[derive(Default)]
+struct Level {
+    /// Of an object's members that are still to come, with blanks between; none for those of a list and of a map.
+    keys: &'static str,
+    /// The bracket that ends it.
+    end: char,
+    /// The rest of what is read, and how many of its items are.
+    value: Value,
+    at: usize,
+}
+
+impl Json {
+    /// Goes on to the next member or item. Tells whether it is read; if not, its key is written.
+    fn advance(&mut self) -> bool {
+        if mem::take(&mut self.is_ahead) {
+            return true;
+        }
+        let level = &mut self.inner;
+        let (key, keys) = level.keys.split_once(' ').unwrap_or((level.keys, ""));
+        level.keys = keys;
+        if self.is_read {
+            let next = match &mut level.value {
+                Value::Object(object) => object.take(key),
+                Value::List(list) => list.get_mut(level.at).map(mem::take).unwrap_or_default(),
+                _ => Value::Null,
+            };
+            level.at += 1;
+            self.next = next;
+        } else if key.is_empty() {
+            self.separate();
+        } else {
+            self.key(key);
+        }
+        self.is_read
     }
-    out.push('}');
-}
 
-/// To be called before each member of an object.
-pub fn write_key(key: &str, out: &mut String) {
-    separate(out);
-    write_text(key, out);
-    out.push(':');
-}
+    /// Begins an object of these members, each of which is to be passed in turn; or a map, of none.
+    pub fn open(&mut self, keys: &'static str) {
+        self.enter(keys, '{', '}');
+    }
 
-/// To be called before each item of a list. Only what has just been opened ends in a bracket.
-fn separate(out: &mut String) {
-    if !out.ends_with(['[', '{']) {
-        out.push(',');
+    pub fn open_list(&mut self) {
+        self.enter("", '[', ']');
+    }
+
+    fn enter(&mut self, keys: &'static str, begin: char, end: char) {
+        if self.advance() {
+            let is_wanted = match self.next {
+                Value::Object(_) => begin == '{',
+                Value::List(_) => begin == '[',
+                _ => false,
+            };
+            self.want(is_wanted);
+        } else {
+            self.out.push(begin);
+        }
+        let inner = Level {
+            keys,
+            end,
+            value: mem::take(&mut self.next),
+            at: 0,
+        };
+        self.outer.push(mem::replace(&mut self.inner, inner));
+    }
+
+    pub fn close(&mut self) {
+        if !self.is_read {
+            self.out.push(self.inner.end);
+        }
+        self.inner = self.outer.pop().unwrap_or_default();
+    }
+
+    /// Whether another item is to be read.
+    fn has_more(&self) -> bool {
+        match &self.inner.value {
+            Value::List(list) => self.inner.at < list.len() && !self.is_bad,
+            _ => false,
+        }
+    }
+
+    /// The name of the next member of a map, whose value comes next; none when it is written.
+    pub fn next_name(&mut self) -> Option<String> {
+        let Value::Object(object) = &mut self.inner.value else {
+            return None;
+        };
+        let (name, value) = object.pairs_mut().nth(self.inner.at)?;
+        self.inner.at += 1;
+        self.next = mem::take(value);
+        self.is_ahead = true;
+        Some(name.to_owned())
+    }
+
+    /// The text of what was written.
+    pub fn finish(self) -> String {
+        self.out
+    }
+
+    pub fn want(&mut self, is_good: bool) {
+        self.is_bad |= !is_good;
+    }
+
+    /// Whether null stands for what may be missing.
+    fn is_null(&mut self, is_there: bool) -> bool {
+        if !self.is_read {
+            if !is_there {
+                self.put("null");
+            }
+            return !is_there;
+        }
+        self.advance();
+        self.is_ahead = !matches!(self.next, Value::Null);
+        !self.is_ahead
+    }
+
+    pub fn text(&mut self, text: &mut String) {
+        if !self.advance() {
+            write_text(text, &mut self.out);
+        } else if let Value::Text(read) = &mut self.next {
+            *text = mem::take(read);
+        } else {
+            self.is_bad = true;
+        }
+    }
+
+    /// Of what is only written.
+    pub fn put_text(&mut self, text: &str) {
+        self.advance();
+        write_text(text, &mut self.out);
+    }
+
+    fn put(&mut self, word: &str) {
+        self.advance();
+        self.out.push_str(word);
+    }
+
+    pub fn number(&mut self, number: &mut u64) {
+        if !self.advance() {
+            write_as(format_args!("{number}"), &mut self.out);
+        } else if let Value::Number(read) = self.next {
+            *number = read;
+        } else {
+            self.is_bad = true;
+        }
+    }
+
+    pub fn truth(&mut self, truth: &mut bool) {
+        if !self.is_read {
+            self.put(if *truth { "true" } else { "false" });
+            return;
+        }
+        self.advance();
+        match self.next {
+            Value::Bool(read) => *truth = read,
+            _ => self.is_bad = true,
+        }
+    }
+
+    /// Which of the words it is.
+    pub fn word(&mut self, words: &str, at: usize) -> usize {
+        let mut words = words.split(' ');
+        if !self.is_read {
+            self.put_text(words.nth(at).unwrap_or_default());
+            return at;
+        }
+        self.advance();
+        let found = match &self.next {
+            Value::Text(text) => words.position(|word| word == text),
+            _ => None,
+        };
+        self.want(found.is_some());
+        found.unwrap_or(0)
+    }
+
+    /// To be called before each member of a map.
+    pub fn key(&mut self, key: &str) {
+        self.separate();
+        write_text(key, &mut self.out);
+        self.out.push(':');
+    }
+
+    /// To be called before each item of a list. Only what has just been opened ends in a bracket.
+    fn separate(&mut self) {
+        if !matches!(self.out.as_bytes().last(), None | Some(b'[' | b'{' | b':')) {
+            self.out.push(',');
+        }
     }
 }
 
-pub fn write_text(text: &str, out: &mut String) {
+fn write_text(text: &str, out: &mut String) {
     out.push('"');
     for c in text.chars() {
         let escape = match c {
@@ -108,43 +279,31 @@ fn write_as(text: fmt::Arguments, out: &mut String) {
     let _ = out.write_fmt(text);
 }
 
-/// Which of the words the value is.
-pub fn word(value: &Value, words: &[&str]) -> Option<usize> {
-    match value {
-        Value::Text(text) => words.iter().position(|word| word == text),
-        _ => None,
-    }
-}
-
 /// A struct with all its fields, each under its own name or the one that follows it.
 macro_rules! fields {
-    ($type:ident { $($field:ident $($key:literal)?),+ $(,)? }) => {
-        $crate::fields::written!($type { $($field $($key)?),+ });
+    ($type:ident { $first:ident $($key:literal)? $(, $field:ident $($other:literal)?)* $(,)? }) => {
+        impl $type {
+            /// With blanks between.
+            pub const KEYS: &'static str = concat!(
+                $crate::fields::key!($first $($key)?),
+                $(" ", $crate::fields::key!($field $($other)?)),*
+            );
+        }
 
-        impl $crate::fields::FromJson for $type {
+        impl $crate::fields::Field for $type {
+            #[inline(never)]
             fn blank() -> Self {
                 Self {
-                    $($field: $crate::fields::FromJson::blank()),+
+                    $first: $crate::fields::Field::blank(),
+                    $($field: $crate::fields::Field::blank()),*
                 }
             }
 
-            fn fill(&mut self, value: &mut $crate::json::Value) -> bool {
-                $crate::fields::fill_all(value, Self::KEYS, &mut [$(&mut self.$field),+])
-            }
-        }
-    };
-}
-
-/// The same of a struct that is only written.
-macro_rules! written {
-    ($type:ident $(<$life:lifetime>)? { $($field:ident $($key:literal)?),+ $(,)? }) => {
-        impl$(<$life>)? $type$(<$life>)? {
-            pub const KEYS: &'static [&'static str] = &[$($crate::fields::key!($field $($key)?)),+];
-        }
-
-        impl$(<$life>)? $crate::fields::ToJson for $type$(<$life>)? {
-            fn write(&self, out: &mut String) {
-                $crate::fields::write_all(Self::KEYS, &[$(&self.$field),+], out);
+            fn pass(&mut self, json: &mut $crate::fields::Json) {
+                json.open(Self::KEYS);
+                self.$first.pass(json);
+                $(self.$field.pass(json);)*
+                json.close();
             }
         }
     };
@@ -165,169 +324,116 @@ macro_rules! words {
     (
         $(#[$of_type:meta])*
         $visibility:vis enum $type:ident {
-            $($(#[$of_variant:meta])* $variant:ident),+ $(,)?
+            $(#[$of_first:meta])* $first:ident $(, $(#[$of_variant:meta])* $variant:ident)* $(,)?
         }
     ) => {
         $(#[$of_type])*
         $visibility enum $type {
-            $($(#[$of_variant])* $variant),+
+            $(#[$of_first])* $first, $($(#[$of_variant])* $variant),*
         }
 
         impl $type {
-            const ALL: &[Self] = &[$(Self::$variant),+];
-            const WORDS: &[&str] = &[$(stringify!($variant)),+];
+            const ALL: &[Self] = &[Self::$first, $(Self::$variant),*];
+            /// With blanks between.
+            const WORDS: &str = concat!(stringify!($first), $(" ", stringify!($variant)),*);
         }
 
-        impl $crate::fields::FromJson for $type {
+        impl $crate::fields::Field for $type {
             fn blank() -> Self {
-                Self::ALL[0]
+                Self::$first
             }
 
-            fn fill(&mut self, value: &mut $crate::json::Value) -> bool {
-                let found = $crate::fields::word(value, Self::WORDS);
-                found.map(|at| *self = Self::ALL[at]).is_some()
-            }
-        }
-
-        impl $crate::fields::ToJson for $type {
-            fn write(&self, out: &mut String) {
-                $crate::fields::write_text(Self::WORDS[*self as usize], out);
+            fn pass(&mut self, json: &mut $crate::fields::Json) {
+                if let Some(read) = Self::ALL.get(json.word(Self::WORDS, *self as usize)) {
+                    *self = *read;
+                }
             }
         }
     };
 }
 
-pub(crate) use {fields, key, words, written};
+pub(crate) use {fields, key, words};
 
-impl FromJson for bool {
+impl Field for bool {
     fn blank() -> Self {
         false
     }
 
-    fn fill(&mut self, value: &mut Value) -> bool {
-        let Value::Bool(value) = value else {
-            return false;
-        };
-        *self = *value;
-        true
+    fn pass(&mut self, json: &mut Json) {
+        json.truth(self);
     }
 }
 
-impl ToJson for bool {
-    fn write(&self, out: &mut String) {
-        out.push_str(if *self { "true" } else { "false" });
-    }
-}
-
-impl FromJson for u64 {
+impl Field for u64 {
     fn blank() -> Self {
         0
     }
 
-    fn fill(&mut self, value: &mut Value) -> bool {
-        let Value::Number(number) = value else {
-            return false;
-        };
-        *self = *number;
-        true
+    fn pass(&mut self, json: &mut Json) {
+        json.number(self);
     }
 }
 
-impl ToJson for u64 {
-    fn write(&self, out: &mut String) {
-        write_as(format_args!("{self}"), out);
-    }
-}
-
-impl FromJson for u32 {
+impl Field for u32 {
     fn blank() -> Self {
         0
     }
 
-    fn fill(&mut self, value: &mut Value) -> bool {
-        let mut number = 0_u64;
-        number.fill(value) && number.try_into().map(|number| *self = number).is_ok()
+    fn pass(&mut self, json: &mut Json) {
+        let mut number = u64::from(*self);
+        json.number(&mut number);
+        match number.try_into() {
+            Ok(number) => *self = number,
+            Err(_) => json.want(false),
+        }
     }
 }
 
-impl ToJson for u32 {
-    fn write(&self, out: &mut String) {
-        u64::from(*self).write(out);
-    }
-}
-
-impl FromJson for String {
+impl Field for String {
     fn blank() -> Self {
         Self::new()
     }
 
-    fn fill(&mut self, value: &mut Value) -> bool {
-        let Value::Text(text) = value else {
-            return false;
-        };
-        *self = mem::take(text);
-        true
+    fn pass(&mut self, json: &mut Json) {
+        json.text(self);
     }
 }
 
-impl ToJson for str {
-    fn write(&self, out: &mut String) {
-        write_text(self, out);
-    }
-}
-
-impl ToJson for String {
-    fn write(&self, out: &mut String) {
-        write_text(self, out);
-    }
-}
-
-impl<T: FromJson> FromJson for Option<T> {
+impl<T: Field> Field for Option<T> {
     fn blank() -> Self {
         None
     }
 
-    fn fill(&mut self, value: &mut Value) -> bool {
-        matches!(value, Value::Null) || self.get_or_insert_with(T::blank).fill(value)
-    }
-}
-
-impl<T: ToJson> ToJson for Option<T> {
-    fn write(&self, out: &mut String) {
-        match self {
-            Some(value) => value.write(out),
-            None => out.push_str("null"),
+    fn pass(&mut self, json: &mut Json) {
+        if json.is_null(self.is_some()) {
+            return;
+        }
+        if self.is_none() {
+            // There is nothing to drop, which the compiler does not see.
+            mem::forget(self.replace(T::blank()));
+        }
+        if let Some(value) = self {
+            value.pass(json);
         }
     }
 }
 
-impl<T: FromJson> FromJson for Vec<T> {
+impl<T: Field> Field for Vec<T> {
     fn blank() -> Self {
         Self::new()
     }
 
-    fn fill(&mut self, value: &mut Value) -> bool {
-        each_item(value, &mut |value| {
-            self.push(T::blank());
-            self.last_mut().is_some_and(|item| item.fill(value))
-        })
-    }
-}
-
-impl<T: ToJson + ?Sized> ToJson for &T {
-    fn write(&self, out: &mut String) {
-        (*self).write(out);
-    }
-}
-
-impl<T: ToJson> ToJson for Vec<T> {
-    fn write(&self, out: &mut String) {
-        out.push('[');
-        for item in self {
-            separate(out);
-            item.write(out);
+    fn pass(&mut self, json: &mut Json) {
+        json.open_list();
+        for item in &mut *self {
+            item.pass(json);
         }
-        out.push(']');
+        while json.has_more() {
+            let mut item = T::blank();
+            item.pass(json);
+            self.push(item);
+        }
+        json.close();
     }
 }
 
@@ -355,17 +461,17 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back() {
         let text = r#"{"theName":"x","count":3,"kind":"Bad","tags":["a","b"]}"#;
-        let thing: Thing = read(text).expect("a thing");
+        let mut thing: Thing = read(text).expect("a thing");
         assert_eq!(thing.kind, Some(Kind::Bad));
-        assert_eq!(write(&thing), text);
+        assert_eq!(write(&mut thing), text);
         let text = r#"{"theName":"","count":0,"kind":null,"tags":[]}"#;
-        assert_eq!(write(&read::<Thing>(text).expect("a thing")), text);
+        assert_eq!(write(&mut read::<Thing>(text).expect("a thing")), text);
     }
 
     #[test]
     fn every_character_of_a_text_is_read_back() {
-        let text: String = ('\0'..='\u{ff}').chain(['\u{2028}', '\u{1f600}']).collect();
-        let written = write(&text);
+        let mut text: String = ('\0'..='\u{ff}').chain(['\u{2028}', '\u{1f600}']).collect();
+        let written = write(&mut text);
         for part in [
             "\"\\u0000\\u0001",
             "\\u0007\\b\\t\\n\\u000b\\f\\r\\u000e",

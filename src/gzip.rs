@@ -17,26 +17,26 @@ const HAS_COMMENT: u8 = 1 << 4;
 const CHUNK: usize = 64 << 10;
 
 /// What the members hold. An error is told in words that end the sentence "cannot unpack …:".
-pub struct Gzip<R> {
+pub struct Gzip<'a> {
     /// None after the last member.
-    member: Option<Member<R>>,
+    member: Option<Member<'a>>,
 }
 
-struct Member<R> {
-    inflate: Decoder<Source<R>>,
+struct Member<'a> {
+    inflate: Decoder<Source<'a>>,
     crc: u32,
     /// Modulo 2³², as the trailer has it.
     size: u32,
 }
 
-impl<R: Read> Gzip<R> {
-    pub fn new(inner: R) -> io::Result<Self> {
+impl<'a> Gzip<'a> {
+    pub fn new(inner: impl Read + 'a) -> io::Result<Self> {
         let member = Some(Member::open(Source::new(inner))?);
         Ok(Self { member })
     }
 }
 
-impl<R: Read> Read for Gzip<R> {
+impl Read for Gzip<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while let Some(member) = &mut self.member {
             let got = member.inflate.read(buffer)?;
@@ -58,8 +58,8 @@ impl<R: Read> Read for Gzip<R> {
     }
 }
 
-impl<R: Read> Member<R> {
-    fn open(mut source: Source<R>) -> io::Result<Self> {
+impl<'a> Member<'a> {
+    fn open(mut source: Source<'a>) -> io::Result<Self> {
         let mut head = [0; 10];
         source.fill(&mut head)?;
         let [m0, m1, method, flags, ..] = head;
@@ -104,19 +104,39 @@ impl<R: Read> Member<R> {
     }
 }
 
-/// A file, read by the chunk. libflate takes it byte by byte; with that inlined, it takes half the time.
-struct Source<R> {
-    inner: R,
+/// What build.rs has compressed: neither header nor checksum, and right or not built.
+pub fn inflate(deflated: &[u8]) -> Vec<u8> {
+    let mut inflate = Decoder::new(Source {
+        more: Box::new(|_| Ok(0)),
+        chunk: deflated.to_vec(),
+        at: 0,
+        end: deflated.len(),
+    });
+    let mut text = Vec::new();
+    let mut chunk = [0; 4096];
+    while let Ok(got @ 1..) = inflate.read(&mut chunk) {
+        text.extend_from_slice(&chunk[..got]);
+    }
+    text
+}
+
+/// Fills a part of what it is given, nothing of it at the end only.
+type Fill<'a> = Box<dyn FnMut(&mut [u8]) -> io::Result<usize> + 'a>;
+
+/// A file, read by the chunk. libflate takes it byte by byte; with that inlined, it takes half the time. Its type does not
+/// tell what is read, so that one copy of libflate serves all; a `dyn Read` would bring 3 KB that nothing calls.
+struct Source<'a> {
+    more: Fill<'a>,
     chunk: Vec<u8>,
     /// What of the chunk is still to be read.
     at: usize,
     end: usize,
 }
 
-impl<R: Read> Source<R> {
-    fn new(inner: R) -> Self {
+impl<'a> Source<'a> {
+    fn new(mut inner: impl Read + 'a) -> Self {
         Self {
-            inner,
+            more: Box::new(move |chunk| inner.read(chunk)),
             chunk: vec![0; CHUNK],
             at: 0,
             end: 0,
@@ -127,7 +147,7 @@ impl<R: Read> Source<R> {
     fn ahead(&mut self) -> io::Result<&[u8]> {
         if self.at == self.end {
             (self.at, self.end) = (0, 0);
-            self.end = self.inner.read(&mut self.chunk)?;
+            self.end = (self.more)(&mut self.chunk)?;
         }
         Ok(&self.chunk[self.at..self.end])
     }
@@ -152,7 +172,7 @@ impl<R: Read> Source<R> {
     }
 }
 
-impl<R: Read> Read for Source<R> {
+impl Read for Source<'_> {
     #[inline(never)]
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let ahead = self.ahead()?;

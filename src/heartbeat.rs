@@ -1,7 +1,7 @@
 //! The heartbeat's bytes: what was seen → request, answer → desired agents. Pure; `beat.rs` carries them.
 //! The format is that of the original updater and its stock server, with fields of ours that it ignores.
 
-use crate::fields::{self, FromJson, written};
+use crate::fields::{self, Json};
 use crate::job::{BeatJob, Reported, SeenAgent, VERSION};
 use crate::json::{self, Object, Value};
 use crate::log::brief;
@@ -13,84 +13,45 @@ const TEXT_LIMIT: usize = 200;
 /// More refused entries than these are only counted: log and heartbeat must not grow with a server's mistake.
 const REFUSALS_TOLD: usize = 20;
 
-struct Request<'a> {
-    hostname: &'a str,
-    ip: &'a str,
-    run_user: &'a str,
-    updater_version: &'a str,
-    /// Never null: the stock server dies of it.
-    real_agents: Vec<RealAgent<'a>>,
-    arch: &'a str,
-    errors: Vec<String>,
-}
-
-written!(Request<'a> {
-    hostname,
-    ip,
-    run_user "runUser",
-    updater_version "updaterVersion",
-    real_agents "realAgents",
-    arch,
-    errors,
-});
-
-struct RealAgent<'a> {
-    name: &'a str,
-    version: &'a str,
-    status: String,
-    timestamp: u64,
-    run_user: &'a str,
-    work_dir: &'a str,
-    desired_version: &'a str,
-    phase: String,
-    error: String,
-}
-
-written!(RealAgent<'a> {
-    name,
-    version,
-    status,
-    timestamp,
-    run_user "runUser",
-    work_dir "workDir",
-    desired_version "desiredVersion",
-    phase,
-    error,
-});
-
 /// The body of a heartbeat. `now` is in seconds since 1970.
 pub fn request(job: &BeatJob, seen: &[SeenAgent], ip: &str, arch: &str, now: u64) -> String {
-    let mut real_agents = Vec::new();
+    let mut json = Json::default();
+    let keys = "hostname ip runUser updaterVersion realAgents arch hold errors";
+    json.open(keys);
+    json.put_text(&job.hostname);
+    json.put_text(ip);
+    json.put_text(&job.run_user);
+    json.put_text(VERSION);
+    // Never null: the stock server dies of it.
+    json.open_list();
     for agent in &job.agents {
         let mut seen = seen.iter();
         if let Some(seen) = seen.find(|seen| seen.name.as_str() == agent.wire.name) {
-            real_agents.extend(real_agent(agent, seen, now));
+            real_agent(agent, seen, now, &mut json);
         }
     }
-    let mut errors = Vec::new();
+    json.close();
+    json.put_text(arch);
+    // Why the host is held; empty: it is not.
+    json.put_text(&brief(&job.hold, TEXT_LIMIT));
+    json.open_list();
     for error in &job.errors {
-        errors.push(brief(error, TEXT_LIMIT));
+        json.put_text(&brief(error, TEXT_LIMIT));
     }
-    fields::write(&Request {
-        hostname: &job.hostname,
-        ip,
-        run_user: &job.run_user,
-        updater_version: VERSION,
-        real_agents,
-        arch,
-        errors,
-    })
+    json.close();
+    json.close();
+    json.finish()
 }
 
-/// None for an agent of which nothing is installed and nothing should be.
-fn real_agent<'a>(agent: &'a Reported, seen: &'a SeenAgent, now: u64) -> Option<RealAgent<'a>> {
+/// Nothing for an agent of which nothing is installed and nothing should be.
+fn real_agent(agent: &Reported, seen: &SeenAgent, mut now: u64, json: &mut Json) {
     let site = match &seen.there {
         Some(there) if there.current.is_some() => there,
         _ => &seen.here,
     };
     let version = site.current.as_ref().map(|build| build.version.as_str());
     if version.is_none() && agent.wire.cmd != "start" {
-        return None;
+        return;
     }
     // As the server wrote it, unless the agent still lives elsewhere.
     let (mut run_user, mut work_dir) = (&site.place.run_user, &site.place.work_dir);
@@ -100,34 +61,37 @@ fn real_agent<'a>(agent: &'a Reported, seen: &'a SeenAgent, now: u64) -> Option<
             work_dir = &agent.wire.work_dir;
         }
     }
-    Some(RealAgent {
-        name: &agent.wire.name,
-        status: status(agent, site),
-        version: version.unwrap_or_default(),
-        timestamp: now,
-        run_user,
-        work_dir,
-        desired_version: &agent.wire.version,
-        phase: brief(&agent.phase, TEXT_LIMIT),
-        error: brief(&agent.error, TEXT_LIMIT),
-    })
+    let keys = "name version status timestamp runUser workDir desiredVersion pinned phase error";
+    json.open(keys);
+    json.put_text(&agent.wire.name);
+    json.put_text(version.unwrap_or_default());
+    json.put_text(&status(site, &agent.phase, &agent.error));
+    json.number(&mut now);
+    json.put_text(run_user);
+    json.put_text(work_dir);
+    json.put_text(&agent.wire.version);
+    // The version that an operator keeps it at; empty: it is not pinned.
+    json.put_text(&agent.pinned);
+    json.put_text(&brief(&agent.phase, TEXT_LIMIT));
+    json.put_text(&brief(&agent.error, TEXT_LIMIT));
+    json.close();
 }
 
 /// The status column: the script's own word where there is one, else why there is none.
-fn status(agent: &Reported, site: &Site) -> String {
+pub fn status(site: &Site, phase: &str, error: &str) -> String {
     let (kind, text) = match site.state {
         State::Started | State::Stopped | State::Other => ("", site.status.as_str()),
         State::Silent | State::Unasked => ("unknown: ", site.status.as_str()),
         State::Absent if site.current.is_some() => ("failed: ", "its control cannot be run"),
-        State::Absent if !agent.error.is_empty() => ("failed: ", agent.error.as_str()),
-        State::Absent if !agent.phase.is_empty() => ("", agent.phase.as_str()),
+        State::Absent if !error.is_empty() => ("failed: ", error),
+        State::Absent if !phase.is_empty() => ("", phase),
         State::Absent => ("", "installing"),
     };
     brief(&format!("{kind}{text}"), TEXT_LIMIT)
 }
 
-/// One entry of the desired state: as written, or why it cannot be.
-pub type Entry = Result<WireAgent, Refusal>;
+/// One entry of the desired state, as written.
+pub type Entry = Value;
 
 /// The entries of a valid answer; none when it asks for no change. The error is why the answer is not valid.
 pub fn answer(status: u16, reason: &str, body: &[u8]) -> Result<Vec<Entry>, String> {
@@ -144,7 +108,7 @@ pub fn answer(status: u16, reason: &str, body: &[u8]) -> Result<Vec<Entry>, Stri
     }
     let is_there = object.keys().any(|key| key == "desiredAgents");
     match object.take("desiredAgents") {
-        Value::List(agents) => Ok(entries(agents)),
+        Value::List(agents) => Ok(agents),
         Value::Null if is_there => Ok(Vec::new()),
         Value::Null => Err("the answer has no desiredAgents".to_owned()),
         other => Err(format!("desiredAgents is {}, not a list", other.kind())),
@@ -174,46 +138,13 @@ fn complaint(object: &Object) -> Option<String> {
 /// The desired state on disk: a bare list, as the original writes it, or a whole answer.
 pub fn saved(text: &str) -> Option<Vec<Entry>> {
     match json::parse(text).ok()? {
-        Value::List(agents) => Some(entries(agents)),
+        Value::List(agents) => Some(agents),
         Value::Object(mut object) => match object.take("desiredAgents") {
-            Value::List(agents) => Some(entries(agents)),
+            Value::List(agents) => Some(agents),
             _ => None,
         },
         _ => None,
     }
-}
-
-fn entries(agents: Vec<Value>) -> Vec<Entry> {
-    let mut entries = Vec::new();
-    for agent in agents {
-        entries.push(entry(agent));
-    }
-    entries
-}
-
-/// A field that is null or missing is empty, as Go has it.
-fn entry(value: Value) -> Entry {
-    let refuse = |name: &str, cause: String| Refusal {
-        name: name.to_owned(),
-        cause,
-    };
-    let Value::Object(mut object) = value else {
-        let cause = format!("it is {}, not an object", value.kind());
-        return Err(refuse("", cause));
-    };
-    for key in WireAgent::KEYS {
-        match object.get(key) {
-            None => object.put(key, Value::Text(String::new())),
-            Some(Value::Text(_)) => {}
-            Some(other) => {
-                let cause = format!("{key} is {}, not a string", other.kind());
-                return Err(refuse(object.text("name"), cause));
-            }
-        }
-    }
-    let mut wire = WireAgent::blank();
-    wire.fill(&mut Value::Object(object));
-    Ok(wire)
 }
 
 /// The entries that can be followed, and why the others cannot. Of two with one name the first counts.
@@ -222,23 +153,14 @@ pub fn sort(entries: Vec<Entry>, own: &Own) -> (Vec<WireAgent>, Vec<Refusal>) {
     let mut names = Named::<usize>::default();
     let (mut refused, mut unsaid) = (Vec::new(), 0_u32);
     for entry in entries {
-        let refusal = match entry {
-            Ok(wire) => {
-                let cause = match Desired::check(&wire, own) {
-                    Ok(desired) if names.insert(desired.name.clone(), 0) => {
-                        accepted.push(wire);
-                        continue;
-                    }
-                    Ok(_) => "it is named twice, the first entry counts".to_owned(),
-                    Err(cause) => cause,
-                };
-                let name = wire.name;
-                Refusal { name, cause }
-            }
-            Err(refusal) => refusal,
+        let mut wire = WireAgent::default();
+        let Err(cause) = follow(entry, &mut wire, own, &mut names) else {
+            accepted.push(wire);
+            continue;
         };
         if refused.len() < REFUSALS_TOLD {
-            refused.push(refusal);
+            let name = wire.name;
+            refused.push(Refusal { name, cause });
         } else {
             unsaid += 1;
         }
@@ -250,6 +172,36 @@ pub fn sort(entries: Vec<Entry>, own: &Own) -> (Vec<WireAgent>, Vec<Refusal>) {
         });
     }
     (accepted, refused)
+}
+
+/// The error is why the entry cannot be followed; its name is known even so, if it has one.
+fn follow(
+    entry: Entry,
+    wire: &mut WireAgent,
+    own: &Own,
+    names: &mut Named<usize>,
+) -> Result<(), String> {
+    let kinds = kinds(&entry);
+    // A field that is null or missing stays empty, as Go has it.
+    fields::fill(entry, wire);
+    kinds?;
+    if names.insert(Desired::check(wire, own)?.name, 0) {
+        return Ok(());
+    }
+    Err("it is named twice, the first entry counts".to_owned())
+}
+
+fn kinds(entry: &Entry) -> Result<(), String> {
+    let Value::Object(object) = entry else {
+        return Err(format!("it is {}, not an object", entry.kind()));
+    };
+    for key in WireAgent::KEYS.split(' ') {
+        match object.get(key) {
+            None | Some(Value::Text(_)) => {}
+            Some(other) => return Err(format!("{key} is {}, not a string", other.kind())),
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -267,8 +219,10 @@ mod tests {
             sudo: String::new(),
             own_dir: "/opt".into(),
             log_level: "info".into(),
+            hold: String::new(),
             errors: Vec::new(),
             stuck: Vec::new(),
+            wish: None,
             agents: vec![Reported {
                 wire: WireAgent {
                     name: "demo".into(),
@@ -278,6 +232,7 @@ mod tests {
                     ..Default::default()
                 },
                 there: None,
+                pinned: String::new(),
                 phase: String::new(),
                 error: "cannot fetch x: 404\n\u{e9}".into(),
             }],
@@ -313,7 +268,7 @@ mod tests {
         );
         let original = r#"{"hostname":"h","ip":"192.0.2.2","runUser":"root","updaterVersion":""#;
         assert!(body.starts_with(original), "{body}");
-        let agent = r#""realAgents":[{"name":"demo","version":"1.0.0","status":"started","timestamp":7,"runUser":"falcon","workDir":"/home/falcon","desiredVersion":"1.0.1","phase":"","error":"cannot fetch x: 404 ?"}]"#;
+        let agent = r#""realAgents":[{"name":"demo","version":"1.0.0","status":"started","timestamp":7,"runUser":"falcon","workDir":"/home/falcon","desiredVersion":"1.0.1","pinned":"","phase":"","error":"cannot fetch x: 404 ?"}]"#;
         assert!(body.contains(agent), "{body}");
     }
 

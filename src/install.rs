@@ -94,7 +94,7 @@ fn fetch_and_unpack(agent: &Agent, release: &Release) -> Result<()> {
     unpacked?;
     configure(release, &fresh, &mut pulse)?;
     drop(limit);
-    write_receipt(&fresh, &receipt)?;
+    write_receipt(&fresh, receipt)?;
     publish(agent, release, &fresh)?;
     disk::remove_tree(&part)
 }
@@ -185,8 +185,8 @@ fn receipt(name: &AgentName, release: &Release, tarball: &fetch::Verified, url: 
     }
 }
 
-pub fn write_receipt(dir: &Path, receipt: &Receipt) -> Result<()> {
-    let text = fields::write(receipt);
+pub fn write_receipt(dir: &Path, mut receipt: Receipt) -> Result<()> {
+    let text = fields::write(&mut receipt);
     disk::write_atomic(&dir.join(".receipt.json"), text.as_bytes())
 }
 

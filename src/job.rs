@@ -8,7 +8,7 @@
 use std::io::{Seek, Write};
 
 use crate::error::{At, Error, Result};
-use crate::fields::{self, FromJson, ToJson, fields, words};
+use crate::fields::{self, Field, fields, words};
 use crate::model::{
     AgentName, Build, Fault, Place, Refusal, Release, Site, Spot, Step, Task, Version, WireAgent,
 };
@@ -33,6 +33,10 @@ pub struct BeatJob {
     pub sudo: String,
     pub own_dir: String,
     pub log_level: String,
+    /// The desired state itself, or the URL that it is fetched from, where there is no server to be asked.
+    pub wish: Option<String>,
+    /// Why the host is held; empty: it is not.
+    pub hold: String,
     /// Entries that the last answer was refused for.
     pub errors: Vec<String>,
     pub agents: Vec<Reported>,
@@ -49,6 +53,8 @@ fields!(BeatJob {
     sudo,
     own_dir,
     log_level,
+    wish,
+    hold,
     errors,
     agents,
     stuck,
@@ -60,6 +66,8 @@ pub struct Reported {
     pub wire: WireAgent,
     /// Where it last ran well, when that is not where it should be.
     pub there: Option<Place>,
+    /// Empty: it is not.
+    pub pinned: String,
     pub phase: String,
     pub error: String,
 }
@@ -67,6 +75,7 @@ pub struct Reported {
 fields!(Reported {
     wire,
     there,
+    pinned,
     phase,
     error,
 });
@@ -305,8 +314,8 @@ impl SeenAgent {
 
 impl Event {
     /// Prints the event as one line. Fails when the daemon is gone: that is how an orphan finds out.
-    pub fn send(&self) -> Result<()> {
-        let line = fields::write(self) + "\n";
+    pub fn send(mut self) -> Result<()> {
+        let line = fields::write(&mut self) + "\n";
         start::write_stdout(&line).at("report to", "the daemon")
     }
 
@@ -327,7 +336,7 @@ impl Event {
 }
 
 /// A job as a file that can be a child's stdin: unlike a pipe it never makes the daemon wait.
-pub fn to_stdin(job: &dyn ToJson) -> std::io::Result<std::fs::File> {
+pub fn to_stdin(job: &mut dyn Field) -> std::io::Result<std::fs::File> {
     let mut file = sys::nameless_file()?;
     file.write_all(fields::write(job).as_bytes())?;
     file.rewind()?;
@@ -348,7 +357,7 @@ pub fn act_from_stdin() -> Result<ActJob> {
     Ok(job)
 }
 
-fn fill_from_stdin(blank: &mut dyn FromJson) -> Result<()> {
+fn fill_from_stdin(blank: &mut dyn Field) -> Result<()> {
     let subject = "the job on stdin";
     let text = sys::read_rest(&start::stdin(), JOB_LIMIT).at("read", subject)?;
     if fields::read_into(&text, blank) {

@@ -47,10 +47,6 @@ impl Object {
         pair.map(|(_, value)| mem::take(value)).unwrap_or_default()
     }
 
-    pub fn put(&mut self, key: &str, value: Value) {
-        self.0.push((key.to_owned(), value));
-    }
-
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(key, _)| key.as_str())
     }

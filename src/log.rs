@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::log_file::{self, LogFile};
@@ -59,6 +59,8 @@ struct Kept {
 }
 
 static KEPT: Mutex<Option<Kept>> = Mutex::new(None);
+/// On the terminal stands what the next line takes the place of.
+static IS_TRANSIENT: AtomicBool = AtomicBool::new(false);
 static LEAST: AtomicU8 = AtomicU8::new(Level::Info as u8);
 
 pub fn set_level(level: Level) {
@@ -135,6 +137,14 @@ pub fn end() {
     }
 }
 
+/// Shows on a terminal what is under way, until the next line takes its place.
+pub fn transient(text: &str) {
+    if sys::is_terminal(libc::STDERR_FILENO) {
+        put(&format!("{text}\u{1b}[K\r"));
+        IS_TRANSIENT.store(true, Ordering::Relaxed);
+    }
+}
+
 /// While it is held no line may be begun: the one thread would wait for itself.
 fn kept() -> MutexGuard<'static, Option<Kept>> {
     KEPT.lock().unwrap_or_else(PoisonError::into_inner)
@@ -170,6 +180,9 @@ pub fn put(line: &str) -> bool {
             limit,
             ..
         }) => put_within(file, *limit, line),
+        _ if IS_TRANSIENT.swap(false, Ordering::Relaxed) => {
+            start::write_stderr(&format!("\u{1b}[K{line}")).is_ok()
+        }
         _ => start::write_stderr(line).is_ok(),
     }
 }

@@ -5,14 +5,23 @@
 #[cfg(all(panic = "abort", not(test)))]
 mod absent;
 mod arguments;
+mod commands;
+mod help;
+mod show;
 mod start;
+mod steer;
 
 // The daemon: what it knows, what follows from it, whom it starts.
 mod children;
 mod daemon;
+mod endpoint;
 mod instance;
+mod metrics;
+mod overrides;
+mod pages;
 mod plan;
 mod record;
+mod report;
 mod roster;
 mod said;
 mod schedule;
@@ -35,6 +44,12 @@ mod model;
 mod named;
 mod syntax;
 
+// What an operator asks before and beside it.
+mod check;
+mod checkup;
+mod doctor;
+mod reach;
+
 // Tools, which know of no agent.
 mod control;
 mod dial;
@@ -48,40 +63,67 @@ mod log_file;
 mod repeats;
 mod spawn;
 mod sys;
+mod texts;
 mod unpack;
 mod user;
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::path::Path;
 
 use arguments::Command;
 use config::{Config, Source};
-use daemon::Daemon;
-use error::Result;
-
-const HELP: &str = include_str!("help.txt");
+use error::{Error, Result};
 
 const FINE: u8 = 0;
 const FAILED: u8 = 1;
 const BAD_USAGE: u8 = 2;
 const ALREADY_RUNNING: u8 = 3;
+/// Of `status`: not all is as desired; of `plan`: there is something to do; of `once` and `apply`: it was done.
+const CHANGES: u8 = 4;
+/// Of `status`.
+const NOT_RUNNING: u8 = 5;
+
+/// With which code a command ends; as an error when it has told why it failed.
+type Exit = std::result::Result<u8, u8>;
 
 /// Carries out what the arguments, without the program's name, ask for; tells the exit code.
-fn run(arguments: Vec<OsString>) -> u8 {
+fn run(arguments: &[OsString]) -> u8 {
     sys::close_inherited_on_exec();
     sys::unblock_signals();
     sys::set_umask();
+    let (Ok(code) | Err(code)) = carry_out(arguments);
+    code
+}
+
+fn carry_out(arguments: &[OsString]) -> Exit {
     let arguments = match arguments::parse(arguments) {
         Ok(arguments) => arguments,
-        Err(error) => return fail(BAD_USAGE, &format!("{error}; see ops-updater -h")),
+        Err(error) => return Err(fail(BAD_USAGE, &format!("{error}; see ops-updater -h"))),
     };
     match arguments.command {
-        Command::Version => print(job::VERSION),
-        Command::LongVersion => print(&format!("ops-updater {} {}", job::VERSION, install::ARCH)),
-        Command::Help => print(HELP.trim_end()),
-        Command::Run => serve(&arguments.config),
-        Command::Check => check(&arguments.config),
-        Command::Pid => pid(&arguments.config),
+        Command::Version => Ok(print(job::VERSION)),
+        Command::LongVersion => Ok(print(&format!(
+            "ops-updater {} {}",
+            job::VERSION,
+            install::ARCH
+        ))),
+        Command::Help => help(arguments.operands.first().map(String::as_str)),
+        Command::Run => commands::serve(&arguments.config),
+        Command::Status => commands::status(&arguments),
+        Command::Plan => commands::plan(&arguments.config),
+        Command::Once => commands::once(&arguments.config),
+        Command::Apply => commands::apply(&arguments),
+        Command::Doctor if doctor::is_well(&arguments.config) => Ok(FINE),
+        Command::Doctor => Err(FAILED),
+        Command::Pin
+        | Command::Unpin
+        | Command::Rollback
+        | Command::Retry
+        | Command::Hold
+        | Command::Release => commands::steer(&arguments),
+        Command::Check => Ok(check::run(&arguments.config)),
+        Command::Pid => commands::pid(&arguments.config),
         Command::Beat => child(job::beat_from_stdin().and_then(|job| {
             set_level(&job.log_level);
             beat::run(&job)
@@ -93,9 +135,25 @@ fn run(arguments: Vec<OsString>) -> u8 {
     }
 }
 
-fn fail(code: u8, message: &str) -> u8 {
-    log::put(&format!("ops-updater: {}\n", log::printable(message)));
+fn help(about: Option<&str>) -> Exit {
+    if let Some(text) = help::text(about) {
+        return Ok(print(&text));
+    }
+    let about = about.unwrap_or_default();
+    let message = format!("there is no command {about}; see ops-updater -h");
+    Err(fail(BAD_USAGE, &message))
+}
+
+/// Tells why the command fails; the code is handed back.
+fn fail(code: u8, message: &dyn Display) -> u8 {
+    let message = log::printable(&message.to_string());
+    log::put(&format!("ops-updater: {message}\n"));
     code
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+fn failed(error: Error) -> u8 {
+    fail(FAILED, &error)
 }
 
 #[expect(clippy::disallowed_methods, reason = "what a command is asked for")]
@@ -112,86 +170,12 @@ fn set_level(name: &str) {
     }
 }
 
-fn child(done: Result<()>) -> u8 {
-    match done {
-        Ok(()) => FINE,
-        Err(error) => fail(FAILED, &error.to_string()),
-    }
-}
-
 fn load(file: &Path) -> Result<(Source, Config)> {
     let source = Source::new(file)?;
     let config = source.load()?;
     Ok((source, config))
 }
 
-fn serve(file: &Path) -> u8 {
-    let (source, config) = match load(file) {
-        Ok(loaded) => loaded,
-        Err(error) => return fail(BAD_USAGE, &error.to_string()),
-    };
-    log::set_level(config.log_level);
-    log::keep(&source.own_dir, config.log_limit);
-    let signals = match Daemon::catch_signals() {
-        Ok(signals) => signals,
-        Err(error) => return fail(FAILED, &error.to_string()),
-    };
-    let lock = match instance::prepare(&source.own_dir) {
-        Ok(Ok(lock)) => lock,
-        Ok(Err(holder)) => {
-            let message = format!(
-                "already running in {}, pid {holder}",
-                source.own_dir.display()
-            );
-            return fail(ALREADY_RUNNING, &message);
-        }
-        Err(error) => return fail(FAILED, &error.to_string()),
-    };
-    match Daemon::new(source, config, signals) {
-        Ok(mut daemon) => {
-            daemon.run();
-            log::end();
-            // The lock is held until the process is gone: whoever sees it free may replace the binary.
-            std::mem::forget((lock, daemon));
-            FINE
-        }
-        Err(error) => fail(FAILED, &error.to_string()),
-    }
-}
-
-fn check(file: &Path) -> u8 {
-    let (source, config) = match load(file) {
-        Ok(loaded) => loaded,
-        Err(error) => return fail(BAD_USAGE, &error.to_string()),
-    };
-    for warning in &config.warnings {
-        fail(
-            FAILED,
-            &format!("warning: {}: {warning}", source.file.display()),
-        );
-    }
-    let hostname = sys::hostname().unwrap_or_default();
-    print(&format!(
-        "{} is fine\nheartbeats to  {}\nevery          {} s\nhostname       {}\nip             {}\nlog_level      {}\nlog_max_size   {} MB",
-        source.file.display(),
-        config.url,
-        config.interval.as_secs(),
-        or_own(&config.hostname, &hostname),
-        or_own(&config.ip, "the address toward the server"),
-        config.log_level.name().to_ascii_lowercase(),
-        config.log_limit / config::MEGABYTE,
-    ))
-}
-
-fn or_own<'a>(text: &'a str, own: &'a str) -> &'a str {
-    if text.is_empty() { own } else { text }
-}
-
-/// Prints the pid of who holds the lock; with nobody holding it fails in silence, for scripts.
-fn pid(file: &Path) -> u8 {
-    let source = Source::new(file).ok();
-    match source.and_then(|source| instance::holder(&source.own_dir)) {
-        Some(pid) => print(&pid.to_string()),
-        None => FAILED,
-    }
+fn child(done: Result<()>) -> Exit {
+    done.map_or_else(|error| Err(failed(error)), |()| Ok(FINE))
 }

@@ -3,8 +3,7 @@
 
 use std::fmt;
 
-use crate::fields::{FromJson, ToJson, fields, words};
-use crate::json::Value;
+use crate::fields::{Field, Json, fields, words};
 use crate::log::{brief, printable};
 
 /// The longest name and version; a directory entry holds 255 bytes, and we append to both.
@@ -38,19 +37,14 @@ macro_rules! checked_name {
             }
         }
 
-        impl FromJson for $name {
+        impl Field for $name {
             fn blank() -> Self {
                 Self(String::new())
             }
 
-            fn fill(&mut self, value: &mut Value) -> bool {
-                self.0.fill(value) && is_plain_name(&self.0)
-            }
-        }
-
-        impl ToJson for $name {
-            fn write(&self, out: &mut String) {
-                self.0.write(out);
+            fn pass(&mut self, json: &mut Json) {
+                json.text(&mut self.0);
+                json.want(is_plain_name(&self.0));
             }
         }
     };

@@ -1,8 +1,7 @@
 //! What is kept for each agent, sorted by name. A `BTreeMap` costs 6 to 10 KB for each type that it holds, a sorted
 //! list a few hundred bytes; a host has tens of agents, not millions.
 
-use crate::fields::{self, FromJson, ToJson};
-use crate::json::Value;
+use crate::fields::{Field, Json};
 use crate::model::AgentName;
 
 #[derive(PartialEq, Debug)]
@@ -102,36 +101,26 @@ fn insert_at<T>(values: &mut Vec<Box<T>>, at: usize, value: Box<T>) {
     values.insert(at, value);
 }
 
-impl<T: FromJson> FromJson for Named<T> {
+impl<T: Field> Field for Named<T> {
     fn blank() -> Self {
         Self::default()
     }
 
-    fn fill(&mut self, value: &mut Value) -> bool {
-        let Value::Object(object) = value else {
-            return false;
-        };
-        object.pairs_mut().all(|(name, value)| {
-            // A name that no agent can have: nobody misses what is said of it.
-            let Some(name) = AgentName::parse(name) else {
-                return true;
-            };
-            let mut kept = T::blank();
-            let is_filled = kept.fill(value);
-            self.insert(name, kept);
-            is_filled
-        })
-    }
-}
-
-impl<T: ToJson> ToJson for Named<T> {
-    fn write(&self, out: &mut String) {
-        out.push('{');
-        for (name, value) in self.names.0.iter().zip(&self.values) {
-            fields::write_key(name.as_str(), out);
-            value.write(out);
+    fn pass(&mut self, json: &mut Json) {
+        json.open("");
+        for (name, value) in self.names.0.iter().zip(&mut self.values) {
+            json.key(name.as_str());
+            value.pass(json);
         }
-        out.push('}');
+        while let Some(name) = json.next_name() {
+            let mut kept = T::blank();
+            // A name that no agent can have: nobody misses what is said of it.
+            if let Some(name) = AgentName::parse(&name) {
+                kept.pass(json);
+                self.insert(name, kept);
+            }
+        }
+        json.close();
     }
 }
 
@@ -150,21 +139,21 @@ mod tests {
         for (value, text) in [(0_u32, "m"), (1, "b"), (2, "z"), (3, "a"), (4, "m")] {
             named.insert(name(text), value);
         }
-        assert_eq!(write(&named), r#"{"a":3,"b":1,"m":4,"z":2}"#);
+        assert_eq!(write(&mut named), r#"{"a":3,"b":1,"m":4,"z":2}"#);
         assert_eq!(named.get(&name("m")), Some(&4));
         assert_eq!(named.get(&name("c")), None);
         assert_eq!(named.remove(&name("b")).as_deref(), Some(&1));
         assert_eq!(named.remove(&name("b")), None);
         *named.entry(&name("c")) += 7;
         named.retain(|name, _| name.as_str() != "z");
-        assert_eq!(write(&named), r#"{"a":3,"c":7,"m":4}"#);
+        assert_eq!(write(&mut named), r#"{"a":3,"c":7,"m":4}"#);
     }
 
     #[test]
     fn what_is_written_is_read_back_and_a_name_that_none_can_have_is_passed_over() {
         let text = r#"{"z":1,"../x":{"deep":[2]},"a":3}"#;
-        let named: Named<u32> = read(text).expect("a map");
-        assert_eq!(write(&named), r#"{"a":3,"z":1}"#);
+        let mut named: Named<u32> = read(text).expect("a map");
+        assert_eq!(write(&mut named), r#"{"a":3,"z":1}"#);
         assert_eq!(read::<Named<u32>>(r#"{"a":"x"}"#), None);
     }
 }

@@ -45,6 +45,23 @@ pub fn steps(desired: &Desired, seen: &Seen, memory: &Memory, now: u64) -> Vec<T
     }
 }
 
+/// What is left to do on a host that is held: what is in force is kept up.
+pub fn steps_while_held(desired: &Desired, seen: &Seen, memory: &Memory, now: u64) -> Vec<Task> {
+    let stays = desired.cmd == Cmd::Start && !seen.is_out_of_sight();
+    Vec::from_iter(stay(seen, memory, now).filter(|_| stays))
+}
+
+/// Whether all is as it is desired.
+pub fn is_reached(desired: &Desired, seen: &Seen) -> bool {
+    match desired.cmd {
+        Cmd::Start => is_home(desired, seen) && seen.here.state == State::Started,
+        Cmd::Stop => {
+            let mut sites = seen.there.iter().chain([&seen.here]);
+            sites.all(|site| matches!(site.state, State::Absent | State::Stopped))
+        }
+    }
+}
+
 /// The desired build is in force at the desired place, and nothing is in force elsewhere.
 fn is_home(desired: &Desired, seen: &Seen) -> bool {
     let home = seen.home();

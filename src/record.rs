@@ -113,6 +113,12 @@ impl Memory {
         times.into_iter().filter(|at| *at > now).min()
     }
 
+    /// An operator wants it to be tried again.
+    pub fn fold_retry(&mut self) {
+        self.forget_failures();
+        self.forget_deaths();
+    }
+
     fn forget_failures(&mut self) {
         self.host_failures = 0;
         self.version_failures = 0;
@@ -390,6 +396,11 @@ impl Ledger {
     }
 }
 
+/// Reads the ledger of a daemon that may be running.
+pub fn peek(path: &Path) -> Option<Ledger> {
+    fields::read(&disk::read_small(path, LEDGER_LIMIT).ok()?)
+}
+
 /// Reads the ledger; a corrupt one is set aside and told, and an empty one takes its place.
 pub fn load(path: &Path, now: u64) -> Ledger {
     let text = match disk::read_patiently(path, LEDGER_LIMIT) {
@@ -599,19 +610,21 @@ mod tests {
             let mut ledger = Ledger::default();
             let name = AgentName::parse("demo").expect("valid");
             ledger.agents.entry(&name).begun = begun;
-            fields::write(&ledger)
+            fields::write(&mut ledger)
         };
         let old = ledger(None).replace(",\"left\":null,\"begun\":null", "");
         assert!(!old.contains("left"));
-        let read = fields::read::<Ledger>(&old).expect("a ledger");
-        assert_eq!(fields::write(&read), ledger(None));
+        let mut read = fields::read::<Ledger>(&old).expect("a ledger");
+        assert_eq!(fields::write(&mut read), ledger(None));
         let begun = Begun {
             build: build("1"),
             boot: "a".into(),
             falls: 1,
         };
         let new = ledger(Some(begun));
-        assert!(fields::read::<Ledger>(&new).is_some_and(|read| fields::write(&read) == new));
+        assert!(
+            fields::read::<Ledger>(&new).is_some_and(|mut read| fields::write(&mut read) == new)
+        );
     }
 
     #[test]

@@ -7,17 +7,19 @@ use std::time::Duration;
 use crate::digest;
 use crate::disk;
 use crate::error::Result;
-use crate::fields;
+use crate::fields::{self, Field, Json};
 use crate::heartbeat;
 use crate::job::{Event, Reported, SeenAgent};
 use crate::log;
 use crate::model::{
-    AgentName, Cmd, Desired, Failure, Fault, Own, Place, Refusal, Release, State, Step, Task,
-    WireAgent,
+    AgentName, Cmd, Desired, Failure, Fault, Own, Place, Refusal, Release, Site, State, Step, Task,
+    Version, WireAgent,
 };
 use crate::named::Named;
+use crate::overrides::Overrides;
 use crate::plan::{self, Seen};
 use crate::record::{self, Ledger};
+use crate::report::{self, AgentStatus, Status};
 
 /// Another one after each start of the kernel.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -28,7 +30,11 @@ pub struct Roster {
     own: Own,
     desired_file: PathBuf,
     ledger_file: PathBuf,
+    /// As the server wishes them, and as they are followed here.
     agents: Vec<(WireAgent, Desired)>,
+    overrides: Overrides,
+    /// In which state each was last seen, and since when.
+    since: Named<Since>,
     refused: Vec<Refusal>,
     /// Where in `agents`.
     places: Named<usize>,
@@ -50,7 +56,7 @@ impl Roster {
         let mut ledger = record::load(&ledger_file, now);
         // Elsewhere than on Linux no boot is told from another, and none is counted.
         let boot = disk::read_small(Path::new(BOOT_ID), 64).unwrap_or_default();
-        let saved = fields::write(&ledger);
+        let saved = fields::write(&mut ledger);
         for (_, memory) in ledger.agents.iter_mut() {
             memory.fold_boot(&boot, now);
         }
@@ -62,6 +68,8 @@ impl Roster {
             desired_file: own_dir.join("desired_agent.json"),
             ledger_file,
             agents: Vec::new(),
+            overrides: Overrides::load(own_dir),
+            since: Named::default(),
             refused: Vec::new(),
             places: Named::default(),
             seen: Named::default(),
@@ -71,11 +79,16 @@ impl Roster {
             ledger,
             is_desired_unsaved: false,
         };
-        disk::remove_aside(&roster.desired_file);
-        disk::remove_aside(&roster.ledger_file);
         let saved = roster.load_desired();
         roster.replace_agents(saved);
         roster
+    }
+
+    /// Removes what was left by a daemon that was killed; to be called by its successor alone.
+    pub fn tidy(&self) {
+        disk::remove_aside(&self.desired_file);
+        disk::remove_aside(&self.ledger_file);
+        disk::remove_aside(&report::file(Path::new(&self.own.dir)));
     }
 
     fn load_desired(&self) -> Vec<WireAgent> {
@@ -108,13 +121,60 @@ impl Roster {
         self.agents.clear();
         self.places = Named::default();
         for wire in wires {
-            let Ok(desired) = Desired::check(&wire, &self.own) else {
+            let mut followed = self.overrides.apply(&wire);
+            let Ok(desired) = Desired::check(&followed, &self.own) else {
                 continue;
             };
             self.places.insert(desired.name.clone(), self.agents.len());
-            let entry = digest::hex(fields::write(&wire).as_bytes());
+            let entry = digest::hex(fields::write(&mut followed).as_bytes());
             self.ledger.agents.entry(&desired.name).fold_desired(&entry);
             self.agents.push((wire, desired));
+        }
+    }
+
+    /// Follows what an operator asks for from now on.
+    pub fn heed(&mut self, overrides: Overrides) {
+        let old = std::mem::replace(&mut self.overrides, overrides);
+        if old.hold != self.overrides.hold {
+            log::info(format_args!(
+                "{}",
+                match self.overrides.hold.as_str() {
+                    "" => "this host is released".to_owned(),
+                    why => format!("this host is held, nothing is changed: {why}"),
+                }
+            ));
+        }
+        let mut is_changed = false;
+        for (_, desired) in &self.agents {
+            let name = &desired.name;
+            let pin = self.overrides.pins.get(name);
+            if pin != old.pins.get(name) {
+                is_changed = true;
+                let pin = pin.map_or("nothing any more", Version::as_str);
+                log::info(format_args!("{name}: pinned to {pin}"));
+            }
+        }
+        if is_changed {
+            let wires = std::mem::take(&mut self.agents);
+            self.replace_agents(wires.into_iter().map(|(wire, _)| wire).collect());
+        }
+    }
+
+    pub fn hold(&self) -> &str {
+        &self.overrides.hold
+    }
+
+    fn pin(&self, name: &AgentName) -> String {
+        let pin = self.overrides.pins.get(name);
+        pin.map(ToString::to_string).unwrap_or_default()
+    }
+
+    /// Forgets what went wrong with the agent, if there is one of that name.
+    pub fn retry(&mut self, name: &AgentName) {
+        if let Some(memory) = self.ledger.agents.get_mut(name) {
+            memory.fold_retry();
+            self.is_ledger_touched = true;
+            log::info(format_args!("{name}: tried again, an operator wants it"));
         }
     }
 
@@ -157,9 +217,13 @@ impl Roster {
         self.agents.get(*at).map(|(_, desired)| desired)
     }
 
+    /// Whether a download of it is still of use.
     pub fn wants(&self, name: &AgentName, release: &Release, place: &Place) -> bool {
         let desired = self.desired(name);
-        desired.is_some_and(|d| d.cmd == Cmd::Start && d.release == *release && d.place == *place)
+        let is_held = !self.overrides.hold.is_empty();
+        desired.is_some_and(|d| {
+            !is_held && d.cmd == Cmd::Start && d.release == *release && d.place == *place
+        })
     }
 
     /// Folds one look at an agent to which nothing is being done.
@@ -180,7 +244,23 @@ impl Roster {
             // Whatever it says, if it is wished elsewhere before it has said started, it must be found again.
             memory.may_run_at(&home.place);
         }
+        self.since
+            .insert(name.clone(), Since::of(home, self.since.get(&name), now));
         self.seen.insert(name, seen);
+    }
+
+    /// Since when, before this daemon was started, agents are in the states in which it finds them.
+    pub fn recall(&mut self, status: &Status) {
+        for agent in &status.agents {
+            if let Some(name) = AgentName::parse(&agent.name) {
+                let since = Since {
+                    state: agent.state.clone(),
+                    version: agent.version.clone(),
+                    at: agent.since,
+                };
+                self.since.insert(name, since);
+            }
+        }
     }
 
     /// Folds the end of a task, and what the agent looked like right after it.
@@ -202,6 +282,7 @@ impl Roster {
             memory.begun = None;
         }
         let here = done.seen.as_ref().map(|seen| &seen.here);
+        let since = here.map(|here| Since::of(here, self.since.get(&done.name), now));
         match &done.failure {
             // What failed was an older wish; it says nothing about this one.
             Some(_) if !is_wanted => {}
@@ -213,6 +294,9 @@ impl Roster {
                 }
             }
             None => memory.fold_success(task, here, now, interval),
+        }
+        if let Some(since) = since {
+            self.since.insert(done.name.clone(), since);
         }
         let desired_place = self
             .desired(&done.name)
@@ -250,6 +334,11 @@ impl Roster {
 
     /// The next task of an agent, or none: all is well, it is time to wait, or it was not looked at yet.
     pub fn next_task(&self, name: &AgentName, now: u64) -> Option<Task> {
+        self.tasks(name, now)?.into_iter().next()
+    }
+
+    /// All that is to be done, as far as it can be told from here. None where it cannot.
+    pub fn tasks(&self, name: &AgentName, now: u64) -> Option<Vec<Task>> {
         let desired = self.desired(name)?;
         let seen = self.seen.get(name)?;
         if seen.here.place != desired.place {
@@ -260,7 +349,11 @@ impl Roster {
             return None;
         }
         let memory = self.ledger.agents.get(name)?;
-        plan::steps(desired, seen, memory, now).into_iter().next()
+        Some(if self.overrides.hold.is_empty() {
+            plan::steps(desired, seen, memory, now)
+        } else {
+            plan::steps_while_held(desired, seen, memory, now)
+        })
     }
 
     /// An agent that was seen here, but not yet where else it may run: it could be started twice.
@@ -342,6 +435,7 @@ impl Roster {
             reports.push(Reported {
                 wire: wire.clone(),
                 there: self.elsewhere(&desired.name, &desired.place),
+                pinned: self.pin(&desired.name),
                 phase: phase(&desired.name),
                 error: self.error(&desired.name).to_owned(),
             });
@@ -352,6 +446,44 @@ impl Roster {
     pub fn error(&self, name: &AgentName) -> &str {
         let memory = self.ledger.agents.get(name);
         memory.map_or("", |memory| &memory.error)
+    }
+
+    /// What there is to tell of each agent, but for what is being done to it.
+    pub fn statuses(&self, now: u64) -> Vec<AgentStatus> {
+        let agents = self.agents.iter();
+        agents
+            .map(|(wire, desired)| self.status(wire, desired, now))
+            .collect()
+    }
+
+    fn status(&self, wire: &WireAgent, desired: &Desired, now: u64) -> AgentStatus {
+        let name = &desired.name;
+        let mut status = AgentStatus {
+            name: wire.name.clone(),
+            desired: wire.version.clone(),
+            cmd: wire.cmd.clone(),
+            pinned: self.pin(name),
+            state: UNKNOWN.to_owned(),
+            run_user: desired.place.run_user.clone(),
+            work_dir: desired.place.work_dir.clone(),
+            ..Default::default()
+        };
+        if let Some(memory) = self.ledger.agents.get(name) {
+            status.error.clone_from(&memory.error);
+            status.error_at = memory.error_at;
+            status.retry_at = memory.next_try(now).unwrap_or_default();
+        }
+        if let Some(seen) = self.seen.get(name) {
+            let home = seen.home();
+            status.version = version_at(home);
+            word_of(home.state).clone_into(&mut status.state);
+            status.since = self.since.get(name).map_or(0, |since| since.at);
+            status.status = heartbeat::status(home, "", &status.error);
+            status.converged = plan::is_reached(desired, seen);
+            let next = self.next_task(name, now);
+            status.next = next.map(|task| task.to_string()).unwrap_or_default();
+        }
+        status
     }
 
     pub fn refusals(&self) -> Vec<String> {
@@ -372,9 +504,13 @@ impl Roster {
 
     fn save_desired(&mut self) -> Result<()> {
         if self.is_desired_unsaved {
-            let wires: Vec<&WireAgent> = self.agents.iter().map(|(wire, _)| wire).collect();
-            let text = fields::write(&wires);
-            disk::write_atomic(&self.desired_file, text.as_bytes())?;
+            let mut json = Json::default();
+            json.open_list();
+            for (wire, _) in &mut self.agents {
+                wire.pass(&mut json);
+            }
+            json.close();
+            disk::write_atomic(&self.desired_file, json.finish().as_bytes())?;
             self.is_desired_unsaved = false;
         }
         Ok(())
@@ -382,7 +518,7 @@ impl Roster {
 
     fn save_ledger(&mut self) -> Result<()> {
         if self.is_ledger_touched {
-            let text = fields::write(&self.ledger);
+            let text = fields::write(&mut self.ledger);
             if self.saved != text {
                 disk::write_atomic(&self.ledger_file, text.as_bytes())?;
                 self.saved = text;
@@ -390,6 +526,40 @@ impl Roster {
             self.is_ledger_touched = false;
         }
         Ok(())
+    }
+}
+
+/// A state in which an agent is, and since when.
+struct Since {
+    state: String,
+    version: String,
+    at: u64,
+}
+
+impl Since {
+    fn of(site: &Site, known: Option<&Self>, now: u64) -> Self {
+        let (state, version) = (word_of(site.state).to_owned(), version_at(site));
+        let same = known.filter(|known| known.state == state && known.version == version);
+        let at = same.map_or(now, |known| known.at);
+        Self { state, version, at }
+    }
+}
+
+fn version_at(site: &Site) -> String {
+    let version = site.current.as_ref().map(ToString::to_string);
+    version.unwrap_or_default()
+}
+
+const UNKNOWN: &str = "unknown";
+
+/// What `control status` said, for operators and dashboards.
+fn word_of(state: State) -> &'static str {
+    match state {
+        State::Started => "started",
+        State::Stopped => "stopped",
+        State::Other => "other",
+        State::Absent => "absent",
+        State::Silent | State::Unasked => UNKNOWN,
     }
 }
 

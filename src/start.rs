@@ -28,7 +28,7 @@ unsafe extern "C" fn main(count: c_int, vector: *const *const c_char) -> c_int {
         let argument = CStr::from_ptr(*vector.offset(at as isize));
         OsString::from_vec(argument.to_bytes().to_vec())
     });
-    c_int::from(crate::run(arguments.collect()))
+    c_int::from(crate::run(&arguments.collect::<Vec<_>>()))
 }
 
 /// A descriptor below 3 that is closed would be given to the first file opened, and our log written into it. Where even

@@ -12,20 +12,23 @@
 #![expect(clippy::disallowed_methods, reason = "this is the system")]
 
 use std::cell::Cell;
-use std::ffi::{CString, OsStr, OsString, c_char, c_int};
+use std::ffi::{CStr, CString, OsStr, OsString, c_char, c_int};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::disk;
 
 /// Where the signal handler writes; -1 until `Signals::new`.
 static SIGNAL_PIPE: AtomicI32 = AtomicI32::new(-1);
+
+/// What `set_umask` found.
+static BORN_UMASK: AtomicU32 = AtomicU32::new(0);
 
 /// Signals turned into bytes of a pipe, so that one `poll` waits for everything (the self-pipe of D. J. Bernstein).
 pub struct Signals {
@@ -268,16 +271,24 @@ pub fn duplicate(file: &File, fd: RawFd) -> io::Result<()> {
     check(unsafe { libc::dup2(file.as_raw_fd(), fd) })
 }
 
+/// A descriptor, and what it is waited for to be.
+pub type Awaited = (RawFd, i16);
+pub const READABLE: i16 = libc::POLLIN;
+pub const WRITABLE: i16 = libc::POLLOUT;
+
 /// Waits until one of the descriptors is readable, a signal comes, or the time is over.
-pub fn wait_readable(fds: &[RawFd], timeout: Duration) {
-    let mut polled: Vec<libc::pollfd> = fds
-        .iter()
-        .map(|fd| libc::pollfd {
-            fd: *fd,
-            events: libc::POLLIN,
-            revents: 0,
-        })
-        .collect();
+pub fn wait_readable(fd: RawFd, timeout: Duration) {
+    wait_for(&[(fd, READABLE)], timeout);
+}
+
+/// The same of several, each for what it is waited for.
+pub fn wait_for(awaited: &[Awaited], timeout: Duration) {
+    let polled = awaited.iter().map(|(fd, events)| libc::pollfd {
+        fd: *fd,
+        events: *events,
+        revents: 0,
+    });
+    let mut polled: Vec<libc::pollfd> = polled.collect();
     // Rounded up: a poll that returns a moment before its time would spin.
     let millis = i32::try_from(timeout.as_millis().saturating_add(1)).unwrap_or(i32::MAX);
     // SAFETY: the pointer and the length are those of a live Vec. EINTR and errors only end the wait early.
@@ -291,6 +302,18 @@ pub fn signal_group(leader: i32, signal: i32) -> bool {
     // Guards against "every process" (-1) and "my own group" (0).
     // SAFETY: kill(2) touches no memory.
     leader > 1 && (unsafe { libc::kill(-leader, signal) } == 0 || errno() != libc::ESRCH)
+}
+
+/// Asks the daemon of this number for a heartbeat; false where that is not allowed.
+pub fn tell_to_beat(pid: u32) -> bool {
+    // SAFETY: kill(2) touches no memory.
+    pid > 1 && unsafe { libc::kill(pid as libc::pid_t, libc::SIGUSR1) } == 0
+}
+
+/// Whether the descriptor is a terminal.
+pub fn is_terminal(fd: RawFd) -> bool {
+    // SAFETY: isatty(3) touches no memory of ours.
+    unsafe { libc::isatty(fd) == 1 }
 }
 
 /// Whether a process of this number leads a session, as every control script does.
@@ -354,40 +377,47 @@ pub struct MemoryLimit {
 
 impl MemoryLimit {
     pub fn set(bytes: u64) -> Option<Self> {
-        // SAFETY: getrlimit fills the struct it is given.
-        unsafe {
-            let mut before: libc::rlimit = std::mem::zeroed();
-            if libc::getrlimit(libc::RLIMIT_AS, &raw mut before) != 0 {
-                return None;
-            }
-            let lower = libc::rlimit {
-                rlim_cur: libc::rlim_t::try_from(bytes)
-                    .unwrap_or(before.rlim_cur)
-                    .min(before.rlim_cur),
-                rlim_max: before.rlim_max,
-            };
-            (set_memory_limit(&lower) == 0).then_some(Self { before })
-        }
+        let before = limit(libc::RLIMIT_AS, None)?;
+        let mut lower = before;
+        lower.rlim_cur = libc::rlim_t::try_from(bytes)
+            .unwrap_or(before.rlim_cur)
+            .min(before.rlim_cur);
+        limit(libc::RLIMIT_AS, Some(&lower))?;
+        Some(Self { before })
     }
 }
 
 impl Drop for MemoryLimit {
     fn drop(&mut self) {
         // Raising a soft limit to its old value is always allowed.
-        set_memory_limit(&self.before);
+        limit(libc::RLIMIT_AS, Some(&self.before));
     }
 }
 
-/// Not by musl's setrlimit: like its setuid it makes all threads follow, 1.4 KB, and there is one here.
-fn set_memory_limit(limit: &libc::rlimit) -> i32 {
-    // SAFETY: both calls only read the struct.
-    #[cfg(target_os = "linux")]
-    let done = unsafe { libc::prlimit(0, libc::RLIMIT_AS, limit, std::ptr::null_mut()) };
-    // SAFETY: as above.
-    #[cfg(not(target_os = "linux"))]
-    let done = unsafe { libc::setrlimit(libc::RLIMIT_AS, limit) };
-    done
+/// Tells a limit, or sets it. Not by musl's setrlimit: like its setuid it makes all threads follow, 1.4 KB, and there is
+/// one here.
+fn limit(resource: Resource, new: Option<&libc::rlimit>) -> Option<libc::rlimit> {
+    // SAFETY: the calls read the one struct and fill the other.
+    unsafe {
+        let mut held: libc::rlimit = std::mem::zeroed();
+        let new = new.map_or(std::ptr::null(), std::ptr::from_ref);
+        #[cfg(target_os = "linux")]
+        let done = libc::prlimit(0, resource, new, &raw mut held);
+        #[cfg(not(target_os = "linux"))]
+        let done = if new.is_null() {
+            libc::getrlimit(resource, &raw mut held)
+        } else {
+            libc::setrlimit(resource, new)
+        };
+        (done == 0).then_some(held)
+    }
 }
+
+/// What C libraries call the number of a limit.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+type Resource = libc::__rlimit_resource_t;
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+type Resource = c_int;
 
 /// The numbers of setgroups, setgid and setuid for ids of 32 bits.
 #[cfg(all(target_os = "linux", target_arch = "x86"))]
@@ -460,17 +490,37 @@ pub fn nameless_file() -> io::Result<File> {
     Ok(file)
 }
 
+/// What holds a path, as far as it matters to whoever wants to put files there.
+pub struct FileSystem {
+    /// Bytes that an ordinary user may still write.
+    pub free: u64,
+    /// Files that may still be made; none where the file system does not count them.
+    pub files: Option<u64>,
+    pub is_read_only: bool,
+    /// No program can be run from it. Told by Linux alone.
+    pub is_no_exec: bool,
+}
+
+pub fn file_system(path: &Path) -> io::Result<FileSystem> {
+    let path = c_string(path.as_os_str())?;
+    // SAFETY: statvfs reads a NUL-terminated path and fills the struct it is given.
+    let stat = unsafe {
+        let mut stat: libc::statvfs = std::mem::zeroed();
+        check(libc::statvfs(path.as_ptr(), &raw mut stat))?;
+        stat
+    };
+    // ST_RDONLY and ST_NOEXEC of bits/statvfs.h; libc has no name for the second on musl, and macOS no such flag.
+    Ok(FileSystem {
+        free: u64::from(stat.f_bavail).saturating_mul(stat.f_frsize as u64),
+        files: (stat.f_files > 0).then_some(u64::from(stat.f_favail)),
+        is_read_only: stat.f_flag & 1 != 0,
+        is_no_exec: cfg!(target_os = "linux") && stat.f_flag & 8 != 0,
+    })
+}
+
 /// Bytes that an ordinary user may still write to the filesystem of `path`.
 pub fn free_bytes(path: &Path) -> Option<u64> {
-    let path = c_string(path.as_os_str()).ok()?;
-    // SAFETY: statvfs reads a NUL-terminated path and fills the struct it is given.
-    unsafe {
-        let mut stat: libc::statvfs = std::mem::zeroed();
-        if libc::statvfs(path.as_ptr(), &raw mut stat) != 0 {
-            return None;
-        }
-        Some(u64::from(stat.f_bavail).saturating_mul(stat.f_frsize as u64))
-    }
+    file_system(path).ok().map(|holder| holder.free)
 }
 
 type OnTwo = unsafe extern "C" fn(*const c_char, *const c_char) -> c_int;
@@ -530,9 +580,18 @@ pub fn hostname() -> Option<String> {
 /// Files that we make are for their owner to write and for all to read, whatever shell started us.
 pub fn set_umask() {
     // SAFETY: umask(2) touches no memory and cannot fail.
-    unsafe {
-        libc::umask(0o022);
-    }
+    let before = unsafe { libc::umask(0o022) };
+    BORN_UMASK.store(u32::from(before), Ordering::Relaxed);
+}
+
+/// The umask that whoever started us works with.
+pub fn born_umask() -> u32 {
+    BORN_UMASK.load(Ordering::Relaxed)
+}
+
+/// How many descriptors this process, and what it starts, may have open.
+pub fn open_file_limit() -> Option<u64> {
+    limit(libc::RLIMIT_NOFILE, None).map(|limit| limit.rlim_cur as u64)
 }
 
 /// Ends this process by SIGALRM after so many seconds unless called again; 0 calls it off. The last resort of a
@@ -589,8 +648,109 @@ impl Stat {
 const DIR_FLAGS: i32 = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
 
 pub fn open_root() -> io::Result<OwnedFd> {
-    // SAFETY: the path is a literal with its NUL; the descriptor is checked before it is owned.
-    unsafe { owned(libc::open(c"/".as_ptr(), DIR_FLAGS)) }
+    Ok(open(Path::new("/"), DIR_FLAGS, 0)?.into())
+}
+
+/// open(2): std's `OpenOptions` take twice the bytes at each of their uses. `mode` is for a file that it creates.
+pub fn open(path: &Path, flags: c_int, mode: u32) -> io::Result<File> {
+    let path = c_string(path.as_os_str())?;
+    // SAFETY: the path is NUL-terminated and lives through the call; the descriptor is checked before it is owned.
+    Ok(unsafe { owned(libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, mode))? }.into())
+}
+
+/// The names of what is in a directory. std's takes 1 KB more.
+pub struct Names(*mut libc::DIR);
+
+impl Names {
+    pub fn of(dir: &Path) -> io::Result<Self> {
+        Self::open(
+            libc::AT_FDCWD,
+            &c_string(dir.as_os_str())?,
+            DIR_FLAGS & !libc::O_NOFOLLOW,
+        )
+    }
+
+    fn open(dir: RawFd, name: &CStr, flags: c_int) -> io::Result<Self> {
+        // SAFETY: the name is NUL-terminated and lives through the call; the stream owns the descriptor, which is a
+        // directory's, and so a stream is what there must be of it, unless memory is short.
+        unsafe {
+            let fd = libc::openat(dir, name.as_ptr(), flags);
+            check(fd)?;
+            let stream = libc::fdopendir(fd);
+            if stream.is_null() {
+                let error = io::Error::last_os_error();
+                libc::close(fd);
+                return Err(error);
+            }
+            Ok(Self(stream))
+        }
+    }
+
+    fn next_name(&mut self) -> Option<&CStr> {
+        loop {
+            // SAFETY: the stream is ours, and an entry lives until the next one is read.
+            let name = unsafe {
+                let entry = libc::readdir(self.0);
+                if entry.is_null() {
+                    return None;
+                }
+                CStr::from_ptr((&raw const (*entry).d_name).cast())
+            };
+            if name != c"." && name != c".." {
+                return Some(name);
+            }
+        }
+    }
+}
+
+impl Iterator for Names {
+    type Item = OsString;
+
+    #[inline(never)]
+    fn next(&mut self) -> Option<OsString> {
+        let name = self.next_name()?;
+        Some(OsString::from_vec(name.to_bytes().to_vec()))
+    }
+}
+
+impl Drop for Names {
+    fn drop(&mut self) {
+        // SAFETY: nobody else has the stream.
+        unsafe {
+            libc::closedir(self.0);
+        }
+    }
+}
+
+/// Removes whatever it is; what is not there is no error. Goes from directory to directory by descriptors, so that a link
+/// that takes the place of a directory meanwhile is removed and not followed.
+pub fn remove_tree(path: &Path) -> io::Result<()> {
+    remove_tree_at(libc::AT_FDCWD, &c_string(path.as_os_str())?)
+}
+
+fn remove_tree_at(dir: RawFd, name: &CStr) -> io::Result<()> {
+    let flag = match Names::open(dir, name, DIR_FLAGS) {
+        Ok(mut names) => {
+            // SAFETY: the stream is open.
+            let inner = unsafe { libc::dirfd(names.0) };
+            while let Some(name) = names.next_name() {
+                remove_tree_at(inner, name)?;
+            }
+            libc::AT_REMOVEDIR
+        }
+        Err(error) => match error.raw_os_error() {
+            Some(libc::ENOENT) => return Ok(()),
+            // A file, a link; macOS says the third of a socket.
+            Some(libc::ENOTDIR | libc::ELOOP | libc::EOPNOTSUPP) => 0,
+            _ => return Err(error),
+        },
+    };
+    // SAFETY: the name is NUL-terminated and lives through the call.
+    let removed = check(unsafe { libc::unlinkat(dir, name.as_ptr(), flag) });
+    match removed {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        removed => removed,
+    }
 }
 
 /// Opens a directory in a directory; a link is an error, wherever it leads.
@@ -705,5 +865,10 @@ pub fn create_dir(path: &Path) -> io::Result<()> {
 
 /// Fails on a NUL within.
 pub fn c_string(text: &OsStr) -> io::Result<CString> {
-    Ok(CString::new(text.as_bytes())?)
+    let bytes = text.as_bytes().to_vec();
+    if bytes.contains(&0) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: there is no NUL in it.
+    Ok(unsafe { CString::from_vec_unchecked(bytes) })
 }

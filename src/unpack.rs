@@ -3,10 +3,10 @@
 #![expect(clippy::disallowed_methods, reason = "unpacking writes files")]
 
 use std::ffi::OsStr;
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::{self, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tar::{Archive, Entry, EntryType};
@@ -225,11 +225,8 @@ impl Unpacker<'_> {
     }
 
     fn file<R: Read>(&mut self, entry: &mut Entry<R>, target: &Path, mode: u32) -> io::Result<()> {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(target)?;
+        let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL;
+        let mut file = sys::open(target, flags, 0o600)?;
         let mut chunk = vec![0; CHUNK];
         let (mut written, mut unsynced) = (0, 0);
         loop {

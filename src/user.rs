@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "it asks the tools of the system")]
 
 use std::ffi::{CStr, OsStr};
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -15,6 +16,8 @@ use crate::sys;
 
 /// A directory server that does not answer must not keep us waiting.
 const TOOL_DEADLINE: Duration = Duration::from_secs(10);
+/// How often it is looked for the end of a tool, which takes some milliseconds.
+const PAUSE: Duration = Duration::from_millis(2);
 /// More than any passwd file; beyond it the tools are asked.
 const PASSWD_LIMIT: u64 = 4 << 20;
 /// Where the system's own tools are, nothing that a user could write to; and their words in English.
@@ -76,6 +79,12 @@ impl Account {
     }
 }
 
+/// Whether a user that is missing can be made.
+pub fn can_create() -> bool {
+    let has = |tool| run(tool, &["--help"], true).is_ok();
+    !cfg!(target_os = "macos") && (has("useradd") || has("adduser"))
+}
+
 fn numbers(words: &str) -> Vec<u32> {
     let mut numbers = Vec::new();
     for word in words.split_whitespace() {
@@ -127,12 +136,17 @@ fn home(name: &str) -> String {
 
 /// The sixth field of the passwd(5) line of this name.
 fn home_in(passwd: &str, name: &str) -> Option<String> {
+    field(passwd, 0, name, 5)
+}
+
+/// The field of the first passwd(5) line that has this value in another one.
+fn field(passwd: &str, known: usize, value: &str, wanted: usize) -> Option<String> {
     for line in passwd.lines() {
-        let mut fields = line.split(':');
-        if fields.next() == Some(name)
-            && let Some(home) = fields.nth(4)
+        let nth = |at| line.split(':').nth(at);
+        if nth(known) == Some(value)
+            && let Some(field) = nth(wanted)
         {
-            return Some(home.to_owned());
+            return Some(field.to_owned());
         }
     }
     None
@@ -153,14 +167,7 @@ pub fn own_name() -> String {
 
 /// The first passwd(5) line with this number.
 fn name_in(passwd: &str, uid: &str) -> Option<String> {
-    for line in passwd.lines() {
-        let mut fields = line.split(':');
-        let name = fields.next();
-        if fields.nth(1) == Some(uid) {
-            return name.map(str::to_owned);
-        }
-    }
-    None
+    field(passwd, 2, uid, 0)
 }
 
 /// What one of the system's tools prints; none when it exits with an error.
@@ -170,14 +177,26 @@ fn tool(program: &str, arguments: &[&str]) -> Result<Option<String>> {
 }
 
 /// Whether the tool succeeded, and what it printed, on stderr too if so wanted.
-fn run(program: &str, arguments: &[&str], with_errors: bool) -> Result<(bool, String)> {
-    let output = sys::nameless_file().at("create", "a file for the output of a tool")?;
+pub fn run(program: &str, arguments: &[&str], with_errors: bool) -> Result<(bool, String)> {
     let nothing = spawn::nothing()?;
-    let errors = if with_errors { &output } else { &nothing };
-    let mut words = vec![OsStr::new(program)];
-    words.extend(arguments.iter().map(OsStr::new));
+    output(&nothing, program, arguments, with_errors).at("run", program)
+}
+
+fn output(
+    nothing: &File,
+    program: &str,
+    arguments: &[&str],
+    with_errors: bool,
+) -> io::Result<(bool, String)> {
+    let output = sys::nameless_file()?;
+    let errors = if with_errors { &output } else { nothing };
+    let program = OsStr::new(program);
+    let mut words = vec![program];
+    for argument in arguments {
+        words.push(OsStr::new(argument));
+    }
     let tool = Spawn {
-        program: OsStr::new(program),
+        program,
         words: &words,
         env: TOOL_ENVIRONMENT,
         dir: None,
@@ -185,23 +204,19 @@ fn run(program: &str, arguments: &[&str], with_errors: bool) -> Result<(bool, St
         leads: Leads::Nothing,
         pid_file: None,
     };
-    let mut process = tool.spawn().at("run", program)?;
+    let mut process = tool.spawn()?;
     let give_up = Instant::now() + TOOL_DEADLINE;
-    let mut pause = Duration::from_millis(1);
-    let status = loop {
-        if let Some(status) = process.try_wait().at("wait for", program)? {
-            break status;
+    loop {
+        if let Some(status) = process.try_wait()? {
+            let text = sys::read_text(&output, 0, 65_536)?;
+            return Ok((status == Status::Exited(0), text));
         }
         if Instant::now() >= give_up {
-            process.kill().at("end", program)?;
-            let cause = format!("no answer within {} s", TOOL_DEADLINE.as_secs());
-            return Err(Error::new("ask", program, cause));
+            process.kill()?;
+            return Err(io::Error::other("no answer within 10 s"));
         }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(50));
-    };
-    let text = sys::read_text(&output, 0, 65_536).at("read the output of", program)?;
-    Ok((status == Status::Exited(0), text))
+        std::thread::sleep(PAUSE);
+    }
 }
 
 /// Root becomes this user for good: groups, then gid, then uid, each checked, and the way back tried. After this the

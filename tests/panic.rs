@@ -11,8 +11,7 @@ mod start;
 
 use std::ffi::OsString;
 
-#[expect(clippy::needless_pass_by_value, reason = "the real one takes it so")]
-fn run(arguments: Vec<OsString>) -> u8 {
+fn run(arguments: &[OsString]) -> u8 {
     match arguments.first() {
         None => panic!("on purpose"),
         Some(_) => arguments[arguments.len()].len().try_into().unwrap_or(0),

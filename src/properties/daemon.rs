@@ -73,7 +73,7 @@ impl World {
 
     /// The daemon went with its child, and another one comes up with what was saved.
     fn restart(&mut self) {
-        let saved = fields::write(&self.roster.ledger);
+        let saved = fields::write(&mut self.roster.ledger);
         let wires: Vec<_> = self
             .roster
             .agents

@@ -40,7 +40,7 @@ pub fn check_words(words: &str, limit: usize) {
 /// Sorts the entries as the updater does and checks both halves; gives those that it would follow.
 pub fn check_entries(entries: Vec<Entry>, own: &Own) -> Vec<WireAgent> {
     let count = entries.len();
-    let (accepted, refused) = heartbeat::sort(entries, own);
+    let (mut accepted, refused) = heartbeat::sort(entries, own);
     assert!(refused.len() <= 21 && accepted.len() <= count);
     for refusal in &refused {
         check_words(&refusal.to_string(), 600);
@@ -51,7 +51,7 @@ pub fn check_entries(entries: Vec<Entry>, own: &Own) -> Vec<WireAgent> {
         check_desired(&desired, own);
         assert!(names.insert(wire.name.clone()), "{} twice", wire.name);
     }
-    let written = fields::write(&accepted);
+    let written = fields::write(&mut accepted);
     let again = heartbeat::saved(&written).expect("what we write is a list");
     let (again, refused) = heartbeat::sort(again, own);
     assert!(refused.is_empty(), "{refused:?}");

@@ -38,12 +38,16 @@ pub mod log_file;
 pub mod model;
 #[path = "../../src/named.rs"]
 pub mod named;
+#[path = "../../src/overrides.rs"]
+pub mod overrides;
 #[path = "../../src/plan.rs"]
 pub mod plan;
 #[path = "../../src/record.rs"]
 pub mod record;
 #[path = "../../src/repeats.rs"]
 pub mod repeats;
+#[path = "../../src/report.rs"]
+pub mod report;
 #[path = "../../src/roster.rs"]
 pub mod roster;
 #[path = "../../src/schedule.rs"]

@@ -109,11 +109,11 @@ fn roster(dir: &Path, choice: u8) -> Roster {
     let _ = fs::create_dir(dir.join("var"));
     bench::put(
         &dir.join("var/ledger.json"),
-        fields::write(&ledger).as_bytes(),
+        fields::write(&mut ledger).as_bytes(),
     );
     bench::put(
         &dir.join("desired_agent.json"),
-        fields::write(&Vec::from(wires)).as_bytes(),
+        fields::write(&mut Vec::from(wires)).as_bytes(),
     );
     let mut roster = Roster::load(dir, "root", bench::NOW);
     for name in roster.names() {
@@ -179,7 +179,7 @@ fn others(roster: &mut Roster, dir: &Path) -> String {
     let mut ledger: Ledger = fields::read(&text).expect("what is saved can be read");
     ledger.agents.remove(&name("demo"));
     let next = roster.next_task(&name("other"), bench::NOW);
-    format!("{} {next:?}", fields::write(&ledger))
+    format!("{} {next:?}", fields::write(&mut ledger))
 }
 
 fn check_tasks(roster: &Roster, demo: &AgentName, places: &[Place]) {
@@ -208,6 +208,8 @@ fn check_heartbeat(roster: &Roster, demo: &AgentName, phase: &str) {
         sudo: String::new(),
         own_dir: "/opt/updater".to_owned(),
         log_level: "INFO".to_owned(),
+        wish: None,
+        hold: String::new(),
         errors: roster.refusals(),
         stuck: Vec::new(),
         agents: roster.reports(|name| if name == demo { phase } else { "" }.to_owned()),

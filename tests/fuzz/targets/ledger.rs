@@ -21,15 +21,19 @@ fuzz_target!(|bytes: &[u8]| {
     let file = dir.join("ledger.json");
     bench::put(&file, bytes);
     let mut ledger = record::load(&file, bench::NOW);
-    let written = fields::write(&ledger);
+    let written = fields::write(&mut ledger);
     check_aside(&file, bytes);
     for (name, memory) in ledger.agents.iter_mut() {
         assert!(AgentName::parse(name.as_str()).is_some());
         check_clamped(memory);
     }
     bench::put(&file, written.as_bytes());
-    let again = record::load(&file, bench::NOW);
-    assert_eq!(fields::write(&again), written, "read again it is another");
+    let mut again = record::load(&file, bench::NOW);
+    assert_eq!(
+        fields::write(&mut again),
+        written,
+        "read again it is another"
+    );
     let named = AgentName::parse("demo").expect("a name");
     ledger.forget_unnamed(|name| *name == named);
     for (_, memory) in ledger.agents.iter_mut() {
