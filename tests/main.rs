@@ -16,12 +16,16 @@ mod bombs;
 mod cli;
 #[cfg(target_arch = "x86_64")]
 mod clock;
+mod commands;
 mod control_scripts;
 mod crash;
 mod deadlines;
 mod disk_full;
+mod doctor;
 mod doubts;
 mod downloads;
+mod endpoint;
+mod endpoint_abuse;
 mod entries;
 #[cfg(target_arch = "x86_64")]
 mod failing_calls;
@@ -29,6 +33,7 @@ mod falls;
 mod faults;
 mod footprint;
 mod heartbeats;
+mod help;
 mod hostile;
 mod inheritance;
 #[cfg(target_arch = "x86_64")]
@@ -62,6 +67,7 @@ mod startup;
 #[cfg(target_arch = "x86_64")]
 mod starved;
 mod state;
+mod steering;
 mod stores;
 mod user_moves;
 mod user_moves_cut;

@@ -76,9 +76,12 @@ fn a_pack_holds_what_an_operator_needs_and_nothing_else() {
         [
             "LICENSE Regular 644 0:0",
             "README.md Regular 644 0:0",
+            "_ops-updater Regular 644 0:0",
             "cfg.example.json Regular 644 0:0",
             "control Regular 755 0:0",
             "ops-updater Regular 755 0:0",
+            "ops-updater.8 Regular 644 0:0",
+            "ops-updater.bash Regular 644 0:0",
             "ops-updater.logrotate Regular 644 0:0",
             "ops-updater.plist Regular 644 0:0",
             "ops-updater.service Regular 644 0:0",

@@ -15,6 +15,7 @@ pub mod canary;
 pub mod dead_disk;
 pub mod fault;
 pub mod host;
+pub mod http;
 pub mod json;
 pub mod memory;
 pub mod meta;

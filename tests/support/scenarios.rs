@@ -252,7 +252,10 @@ fn litter(host: &Host, scenario: &Scenario) -> Vec<String> {
                 "version.back",
             ][..],
         ),
-        (host.own.join("var"), &["lock", "app.pid", "ledger.json"]),
+        (
+            host.own.join("var"),
+            &["lock", "app.pid", "ledger.json", "status.json"],
+        ),
         (host.own.clone(), &["cfg.json", "desired_agent.json", "var"]),
     ] {
         odd.extend(

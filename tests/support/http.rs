@@ -1,0 +1,90 @@
+//! A client that sends what a test gives it and reads until the end, and ports that nobody listens on.
+
+use super::host::Host;
+use super::json::quote;
+use std::io::{self, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+impl Reply {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut lines = self.head.lines().skip(1);
+        lines.find_map(|line| {
+            let (key, value) = line.split_once(": ")?;
+            key.eq_ignore_ascii_case(name).then_some(value)
+        })
+    }
+}
+
+/// An address of this host, as `127.0.0.1`, with a port that was free a moment ago.
+pub fn free(ip: &str) -> String {
+    let listener = TcpListener::bind((ip, 0)).expect("a free port");
+    listener.local_addr().expect("an address").to_string()
+}
+
+pub fn connect(addr: &str) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(addr)?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    stream.set_write_timeout(Some(Duration::from_secs(20)))?;
+    Ok(stream)
+}
+
+/// Sends these bytes and reads all that comes.
+pub fn send(addr: &str, bytes: &[u8]) -> io::Result<Reply> {
+    let mut stream = connect(addr)?;
+    stream.write_all(bytes)?;
+    let mut got = Vec::new();
+    stream.read_to_end(&mut got)?;
+    let text = String::from_utf8_lossy(&got);
+    let (head, body) = text
+        .split_once("\r\n\r\n")
+        .ok_or_else(|| io::Error::other(format!("no answer but {text:?}")))?;
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+    Ok(Reply {
+        status: status.ok_or_else(|| io::Error::other(format!("no status in {head:?}")))?,
+        head: head.to_owned(),
+        body: body.to_owned(),
+    })
+}
+
+pub fn try_get(addr: &str, path: &str) -> io::Result<Reply> {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\n\r\n");
+    send(addr, request.as_bytes())
+}
+
+#[track_caller]
+pub fn get(addr: &str, path: &str) -> Reply {
+    try_get(addr, path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+impl Host {
+    /// Has it answer HTTP there from its next start or reload on.
+    pub fn listen_at(&mut self, addr: &str) {
+        let http = format!("{{\"enabled\": true, \"listen\": {}}}", quote(addr));
+        self.set("http", &http);
+    }
+
+    #[track_caller]
+    pub fn wait_answers(&self, addr: &str) {
+        self.wait_for("an answer over HTTP", || {
+            try_get(addr, "/health").is_ok_and(|reply| reply.body == "ok\n")
+        });
+    }
+
+    /// A daemon that answers HTTP, and where.
+    pub fn answering() -> (Self, String) {
+        let mut host = Self::new();
+        let addr = free("127.0.0.1");
+        host.listen_at(&addr);
+        host.start();
+        host.wait_answers(&addr);
+        (host, addr)
+    }
+}
