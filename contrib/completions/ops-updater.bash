@@ -1,0 +1,56 @@
+# Completion of ops-updater for bash. To install: cp ops-updater.bash /etc/bash_completion.d/ops-updater
+# shellcheck shell=bash
+
+# The agents of the last accepted desired state, which lies beside the configuration. Nothing but what may be a name gets
+# through: compgen expands its words.
+_ops_updater_agents() {
+    local state
+    state=$(dirname -- "$1")/desired_agent.json
+    [ -r "$state" ] || return 0
+    tr '{,' '[\n*]' <"$state" |
+        sed -n 's/^[[:space:]]*"name"[[:space:]]*:[[:space:]]*"\([A-Za-z0-9][A-Za-z0-9._+-]*\)".*/\1/p'
+}
+
+_ops_updater() {
+    local commands='status plan check doctor pid help once apply pin unpin rollback retry hold release'
+    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} config=cfg.json command='' at word
+    for ((at = 1; at < COMP_CWORD; at++)); do
+        word=${COMP_WORDS[at]}
+        case $word in
+        -c | --config)
+            at=$((at + 1))
+            # bash takes a `=` for a word of its own.
+            [ "${COMP_WORDS[at]}" != = ] || at=$((at + 1))
+            config=${COMP_WORDS[at]}
+            ;;
+        -*) ;;
+        *) [ -n "$command" ] || command=$word ;;
+        esac
+    done
+    COMPREPLY=() word=
+    case $prev in
+    -c | --config | =)
+        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+        compopt -o filenames 2>/dev/null
+        return
+        ;;
+    esac
+    case $command:$cur in
+    status:-*) word='--json --help' ;;
+    :-*) word='-c --config -v --version -h --help' ;;
+    *:-?*) word='--config --help' ;;
+    :*) word=$commands ;;
+    help:*) [ "$prev" != help ] || word=$commands ;;
+    pin:* | unpin:* | rollback:* | retry:*)
+        [ "$prev" != "$command" ] || word=$(_ops_updater_agents "${config/#\~/$HOME}")
+        ;;
+    apply:*)
+        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+        compopt -o filenames 2>/dev/null
+        return
+        ;;
+    esac
+    mapfile -t COMPREPLY < <(compgen -W "$word" -- "$cur")
+}
+
+complete -F _ops_updater ops-updater
