@@ -27,9 +27,9 @@ fn main() {
         read("src/help.txt"),
         read("src/page.html"),
         read("src/metrics.txt"),
+        read("src/doctor.txt"),
     ];
     compress(&texts.join("\0"), "texts.deflate");
-    compress(&read("src/doctor.txt"), "doctor.deflate");
 }
 
 fn drop_unwind_tables() {

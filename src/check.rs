@@ -6,7 +6,7 @@ use crate::config::find;
 use crate::fields::Json;
 use crate::json::{self, Object, Value};
 use crate::sys;
-use crate::{BAD_USAGE, FAILED, fail, load, print};
+use crate::{Exit, FAILED, fail, load, print};
 
 const ROWS: [&str; 9] = [
     "server",
@@ -21,11 +21,8 @@ const ROWS: [&str; 9] = [
 ];
 
 /// One line a setting; the exit code.
-pub fn run(file: &Path) -> u8 {
-    let (source, config) = match load(file) {
-        Ok(loaded) => loaded,
-        Err(error) => return fail(BAD_USAGE, &error.to_string()),
-    };
+pub fn run(file: &Path) -> Exit {
+    let (source, config) = load(file)?;
     let file = source.file.to_string_lossy();
     for warning in &config.warnings {
         fail(FAILED, &format!("warning: {file}: {warning}"));
@@ -41,7 +38,7 @@ pub fn run(file: &Path) -> u8 {
     }
     // The process ends here.
     std::mem::forget((source, config));
-    print(&text)
+    Ok(print(&text))
 }
 
 fn row(key: &str, in_force: &Object, written: &Object, system: &str) -> String {

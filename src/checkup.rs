@@ -22,11 +22,10 @@ use crate::model::{Desired, Own};
 use crate::observe::{Paths, is_kept_by_us};
 use crate::reach;
 use crate::record::Ledger;
+use crate::roster::SAVED_LIMIT;
 use crate::sys::{self, FileSystem};
 use crate::user::{self, Account};
 
-/// As much as the updater reads of what it has saved.
-const SAVED_LIMIT: u64 = 16 << 20;
 /// A large agent has as many files.
 const INODES_WANTED: u64 = 1000;
 /// Some for each agent that is being looked at, and what the updater itself has open.

@@ -10,18 +10,16 @@ use crate::error::{At, Error, Result};
 use crate::instance;
 use crate::log;
 use crate::report;
+use crate::roster::SAVED_LIMIT;
 use crate::show::{self, Style};
 use crate::start;
 use crate::steer;
 use crate::sys;
-use crate::{ALREADY_RUNNING, BAD_USAGE, CHANGES, Exit, FAILED, FINE, NOT_RUNNING};
-use crate::{fail, failed, load, print};
-
-/// A desired state of 10,000 agents.
-const WISH_LIMIT: u64 = 16 << 20;
+use crate::{ALREADY_RUNNING, CHANGES, Exit, FAILED, FINE, NOT_RUNNING};
+use crate::{fail, failed, load, misused, print};
 
 pub fn serve(file: &Path) -> Exit {
-    let (source, config) = load(file).map_err(misused)?;
+    let (source, config) = load(file)?;
     run(source, config, Errand::Serve)?;
     log::end();
     Ok(FINE)
@@ -68,7 +66,7 @@ fn style() -> Style {
 
 /// What would be done.
 pub fn plan(file: &Path) -> Exit {
-    let (source, config) = load(file).map_err(misused)?;
+    let (source, config) = load(file)?;
     let daemon = run(source, config, Errand::Plan)?;
     let pending = daemon.pending();
     let printed = match pending.as_str() {
@@ -83,7 +81,7 @@ pub fn plan(file: &Path) -> Exit {
 }
 
 pub fn once(file: &Path) -> Exit {
-    let (source, config) = load(file).map_err(misused)?;
+    let (source, config) = load(file)?;
     round(source, config, None)
 }
 
@@ -102,9 +100,9 @@ fn wish(from: &str) -> Result<String> {
         return Ok(from.to_owned());
     }
     let text = if from == "-" {
-        sys::read_rest(&start::stdin(), WISH_LIMIT)
+        sys::read_rest(&start::stdin(), SAVED_LIMIT)
     } else {
-        std::fs::File::open(from).and_then(|file| sys::read_rest(&file, WISH_LIMIT))
+        std::fs::File::open(from).and_then(|file| sys::read_rest(&file, SAVED_LIMIT))
     };
     let text = text.at("read", from)?;
     crate::json::parse(&text).at("use", from)?;
@@ -137,11 +135,6 @@ pub fn pid(file: &Path) -> Exit {
         Some(pid) => Ok(print(&pid.to_string())),
         None => Err(FAILED),
     }
-}
-
-#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
-fn misused(error: Error) -> u8 {
-    fail(BAD_USAGE, &error)
 }
 
 /// Runs a daemon until its errand is done; if it may change anything, then as the only one here.

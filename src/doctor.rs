@@ -10,13 +10,10 @@ use crate::checkup::{self, Patient};
 use crate::config::Source;
 use crate::control::{self, Ending};
 use crate::error::{At, Error, Result};
-use crate::gzip;
 use crate::log;
 use crate::print;
 use crate::sys::{self, Signals};
-
-/// doctor.txt, as build.rs has compressed it.
-const LINES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/doctor.deflate"));
+use crate::texts::{self, Name};
 
 /// The lines of doctor.txt in their order: what each look tells, and what to do about it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -129,7 +126,7 @@ fn run(count: usize, look: &dyn Fn(usize), signals: &Signals) -> Result<bool> {
 
 /// The line of doctor.txt with this in the place of its `%`.
 pub fn line(told: Told, what: &str) {
-    let lines = String::from_utf8(gzip::inflate(LINES)).unwrap_or_default();
+    let lines = texts::text(Name::Doctor);
     let text = lines.lines().nth(told as usize).unwrap_or_default();
     let (before, after) = text.split_once('%').unwrap_or((text, ""));
     tell(&log::printable(&format!("{before}{what}{after}")));

@@ -122,7 +122,7 @@ fn carry_out(arguments: &[OsString]) -> Exit {
         | Command::Retry
         | Command::Hold
         | Command::Release => commands::steer(&arguments),
-        Command::Check => Ok(check::run(&arguments.config)),
+        Command::Check => check::run(&arguments.config),
         Command::Pid => commands::pid(&arguments.config),
         Command::Beat => child(job::beat_from_stdin().and_then(|job| {
             set_level(&job.log_level);
@@ -170,9 +170,15 @@ fn set_level(name: &str) {
     }
 }
 
-fn load(file: &Path) -> Result<(Source, Config)> {
-    let source = Source::new(file)?;
-    let config = source.load()?;
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+fn misused(error: Error) -> u8 {
+    fail(BAD_USAGE, &error)
+}
+
+/// Where the settings are, and the settings.
+fn load(file: &Path) -> std::result::Result<(Source, Config), u8> {
+    let source = Source::new(file).map_err(misused)?;
+    let config = source.load().map_err(misused)?;
     Ok((source, config))
 }
 

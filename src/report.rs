@@ -7,9 +7,7 @@ use crate::disk;
 use crate::error::Result;
 use crate::fields::{self, fields};
 use crate::model::{Failure, Fault, Step, Task};
-
-/// Of 10,000 agents.
-const FILE_LIMIT: u64 = 16 << 20;
+use crate::roster::SAVED_LIMIT;
 
 /// Times are seconds since 1970, and 0 for never.
 #[derive(Debug, Default)]
@@ -185,7 +183,7 @@ pub fn file(own_dir: &Path) -> PathBuf {
 
 /// What the daemon that runs, or the last one, told; none where there is nothing of that kind.
 pub fn load(own_dir: &Path) -> Option<Status> {
-    let text = disk::read_small(&file(own_dir), FILE_LIMIT).ok()?;
+    let text = disk::read_small(&file(own_dir), SAVED_LIMIT).ok()?;
     fields::read(&text)
 }
 

@@ -23,8 +23,8 @@ use crate::report::{self, AgentStatus, Status};
 
 /// Another one after each start of the kernel.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-/// More than 10,000 agents; what is larger is no desired state.
-const SAVED_LIMIT: u64 = 16 << 20;
+/// More than 10,000 agents; what is larger is no desired state, nor a status.
+pub const SAVED_LIMIT: u64 = 16 << 20;
 
 pub struct Roster {
     own: Own,

@@ -11,6 +11,7 @@ pub enum Name {
     Help,
     Page,
     Metrics,
+    Doctor,
 }
 
 pub fn text(name: Name) -> String {

@@ -213,7 +213,8 @@ fn output(
         }
         if Instant::now() >= give_up {
             process.kill()?;
-            return Err(io::Error::other("no answer within 10 s"));
+            let cause = format!("no answer within {} s", TOOL_DEADLINE.as_secs());
+            return Err(io::Error::other(cause));
         }
         std::thread::sleep(PAUSE);
     }

@@ -12,7 +12,7 @@ use std::process::{Output, Stdio};
 
 /// With which code it ended, and what it printed to standard output and standard error.
 fn ran(host: &Host, words: &[&str]) -> (i32, String, String) {
-    told(&host.command().args(words).output().expect("it runs"))
+    told(&host.run_with(words))
 }
 
 fn told(output: &Output) -> (i32, String, String) {

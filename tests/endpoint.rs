@@ -1,6 +1,5 @@
 //! What the daemon answers over HTTP, to whom, and where.
 
-use crate::support::agent::Agent;
 use crate::support::host::Host;
 use crate::support::http::{free, get, send, try_get};
 use crate::support::json::{Json as _, parse};
@@ -56,13 +55,7 @@ fn the_originals_pages_are_answered_as_it_did() {
 
 #[test]
 fn the_status_is_that_of_the_file() {
-    let mut host = Host::new();
-    let addr = free("127.0.0.1");
-    host.listen_at(&addr);
-    host.publish(&Agent::new("demo", "1.0.0"));
-    host.desire(&[host.want("demo", "1.0.0")]);
-    host.start();
-    host.wait_running("demo", "1.0.0");
+    let (host, addr) = Host::answering_with_demo();
     let status = parse(&get(&addr, "/status").body);
     let file = fs::read_to_string(host.own.join("var/status.json")).expect("a status file");
     let file = parse(&file);
@@ -99,13 +92,7 @@ fn the_page_is_small_and_loads_nothing_from_elsewhere() {
 
 #[test]
 fn promtool_finds_no_fault_with_the_metrics() {
-    let mut host = Host::new();
-    let addr = free("127.0.0.1");
-    host.listen_at(&addr);
-    host.publish(&Agent::new("demo", "1.0.0"));
-    host.desire(&[host.want("demo", "1.0.0")]);
-    host.start();
-    host.wait_running("demo", "1.0.0");
+    let (_host, addr) = Host::answering_with_demo();
     let reply = get(&addr, "/metrics");
     let kind = reply.header("Content-Type");
     assert_eq!(kind, Some("text/plain; version=0.0.4; charset=utf-8"));

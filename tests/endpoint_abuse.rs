@@ -2,7 +2,7 @@
 
 use crate::support::agent::Agent;
 use crate::support::host::Host;
-use crate::support::http::{connect, free, get};
+use crate::support::http::{connect, get};
 use crate::support::{procs, watch};
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -120,14 +120,10 @@ fn who_stays_after_the_answer_is_dropped_and_has_all_of_it() {
 
 #[test]
 fn an_agent_inherits_no_socket() {
-    let mut host = Host::new();
-    let addr = free("127.0.0.1");
-    host.listen_at(&addr);
+    let (mut host, addr) = Host::answering();
+    let _open: Vec<_> = (0..8).map(|_| connect(&addr)).collect();
     host.publish(&Agent::new("demo", "1.0.0"));
     host.desire(&[host.want("demo", "1.0.0")]);
-    host.start();
-    host.wait_answers(&addr);
-    let _open: Vec<_> = (0..8).map(|_| connect(&addr)).collect();
     let running = host.wait_running("demo", "1.0.0");
     assert_eq!(sockets(running.pid), 0);
     host.stop();

@@ -6,24 +6,18 @@ use crate::support::fault::Faults;
 use crate::support::host::Host;
 use crate::support::json::{self, Json as _};
 use std::fs;
-use std::process::Output;
 use std::time::Duration;
-
-fn run(host: &Host, words: &[&str]) -> Output {
-    let output = host.command().args(words).output();
-    output.expect("the binary runs")
-}
 
 /// Runs a command that must go well; what it said.
 fn said(host: &Host, words: &[&str]) -> String {
-    let output = run(host, words);
+    let output = host.run_with(words);
     assert_eq!(output.status.code(), Some(0), "{words:?}: {output:?}");
     String::from_utf8(output.stdout).expect("text")
 }
 
 /// Runs a command that must fail; its one line.
 fn refused(host: &Host, words: &[&str]) -> String {
-    let output = run(host, words);
+    let output = host.run_with(words);
     assert_eq!(output.status.code(), Some(1), "{words:?}: {output:?}");
     let line = String::from_utf8(output.stderr).expect("text");
     assert_eq!(line.lines().count(), 1, "{line}");
@@ -120,11 +114,11 @@ fn a_held_host_is_not_changed_but_what_crashes_is_started_again() {
     host.desire(&[host.want("demo", "1.0.1").cmd("stop")]);
     host.wait_beats(2);
     assert_eq!(host.running("demo").len(), 1);
-    let status = run(&host, &["status"]);
+    let status = host.run_with(&["status"]);
     assert_eq!(status.status.code(), Some(4));
     let text = String::from_utf8(status.stdout).expect("text");
     assert!(text.contains("held       维护 until Monday"), "{text}");
-    let plan = run(&host, &["plan"]);
+    let plan = host.run_with(&["plan"]);
     assert_eq!(plan.status.code(), Some(4), "{plan:?}");
     host.desire(&[host.want("demo", "1.0.1")]);
     said(&host, &["release"]);
@@ -217,8 +211,8 @@ fn a_mistake_is_told_in_one_line_and_changes_nothing() {
         let line = refused(&host, words);
         assert!(line.contains(told), "{words:?}: {line}");
     }
-    assert_eq!(run(&host, &["pin"]).status.code(), Some(2));
-    assert_eq!(run(&host, &["hold", "a", "b"]).status.code(), Some(2));
+    assert_eq!(host.run_with(&["pin"]).status.code(), Some(2));
+    assert_eq!(host.run_with(&["hold", "a", "b"]).status.code(), Some(2));
     for name in ["pins", "hold", "retry"] {
         assert!(!host.own.join("var").join(name).exists(), "{name}");
     }
@@ -230,7 +224,7 @@ fn what_is_asked_for_is_in_the_status_document() {
     said(&host, &["pin", "demo"]);
     said(&host, &["hold", "why"]);
     host.wait_for("the status to tell of both", || {
-        let text = run(&host, &["status", "--json"]).stdout;
+        let text = host.run_with(&["status", "--json"]).stdout;
         let status = json::parse(&String::from_utf8(text).expect("text"));
         let agent = status.field("agents").items()[0].clone();
         status.field("hold").text() == "why" && agent.field("pinned").text() == "1.0.1"

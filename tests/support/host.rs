@@ -138,10 +138,13 @@ impl Host {
 
     /// Runs it with one more argument to its end.
     pub fn run(&self, argument: &str) -> Output {
-        self.command()
-            .arg(argument)
-            .output()
-            .expect("the binary runs")
+        self.run_with(&[argument])
+    }
+
+    /// The same with several.
+    pub fn run_with(&self, arguments: &[&str]) -> Output {
+        let output = self.command().args(arguments).output();
+        output.expect("the binary runs")
     }
 
     /// Starts the daemon; it need not be ready yet.

@@ -1,5 +1,6 @@
 //! A client that sends what a test gives it and reads until the end, and ports that nobody listens on.
 
+use super::agent::Agent;
 use super::host::Host;
 use super::json::quote;
 use std::io::{self, Read as _, Write as _};
@@ -85,6 +86,15 @@ impl Host {
         host.listen_at(&addr);
         host.start();
         host.wait_answers(&addr);
+        (host, addr)
+    }
+
+    /// One on which an agent called demo runs, too.
+    pub fn answering_with_demo() -> (Self, String) {
+        let (host, addr) = Self::answering();
+        host.publish(&Agent::new("demo", "1.0.0"));
+        host.desire(&[host.want("demo", "1.0.0")]);
+        host.wait_running("demo", "1.0.0");
         (host, addr)
     }
 }
