@@ -120,7 +120,8 @@ impl Host {
         self.copy.clone().unwrap_or_else(platform::binary)
     }
 
-    /// The binary with `-c cfg.json`, not yet run. It leads a process group of its own.
+    /// The binary with `-c cfg.json`, not yet run. It leads a process group of its own, and is asked for no backtrace: to
+    /// read its symbols takes a debug build more memory than a child may have, and it hangs where a release just ends.
     pub fn command(&self) -> Command {
         let mut command = platform::command(&self.program());
         if let Some((uid, gid)) = self.ids {
@@ -130,7 +131,8 @@ impl Host {
             .arg("-c")
             .arg(self.config_file())
             .current_dir(&self.dir)
-            .env(MARK, &self.dir);
+            .env(MARK, &self.dir)
+            .env("RUST_BACKTRACE", "0");
         command.envs(self.env.iter().map(|(key, value)| (key, value)));
         command.stdin(Stdio::null()).process_group(0);
         command
