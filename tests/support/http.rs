@@ -75,7 +75,7 @@ impl Host {
     #[track_caller]
     pub fn wait_answers(&self, addr: &str) {
         self.wait_for("an answer over HTTP", || {
-            try_get(addr, "/health").is_ok_and(|reply| reply.body == "ok\n")
+            try_get(addr, "/health").is_ok_and(|reply| reply.body == "ok")
         });
     }
 
