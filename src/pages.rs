@@ -44,12 +44,11 @@ pub fn answer(
         }
         "/health" => {
             kind = TEXT;
-            body.push_str("ok\n");
+            body.push_str("ok");
         }
         "/version" => {
             kind = TEXT;
             body.push_str(&facts.status.version);
-            body.push('\n');
         }
         "/metrics" => {
             kind = metrics::KIND;
