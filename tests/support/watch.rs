@@ -71,6 +71,16 @@ impl Host {
         self.running(name).remove(0)
     }
 
+    /// Waits until nothing of an unfinished install is left. An attempt that is made again has its own for a moment.
+    #[track_caller]
+    pub fn wait_without_partials(&self, name: &str, version: &str) {
+        let ours = self.agent_dir(name).join(".updater");
+        let is_half = |entry: &String| entry.starts_with(version);
+        self.wait_for("no partial to be left", || {
+            !names(&ours).iter().any(is_half)
+        });
+    }
+
     /// Kills the agent's one process and waits until it is gone.
     #[track_caller]
     pub fn kill_agent(&self, name: &str) {
