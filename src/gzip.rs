@@ -1,22 +1,22 @@
-//! A gzip file (RFC 1952), members that follow one another as one stream: libflate inflates, this reads what stands
-//! around it. libflate's own gzip reader takes no zeros after the end, as tapes and some stores leave, takes a header
-//! that is cut short for the end, and brings 21 KB of checksum code for machines faster than ours need be.
+//! Reads the members of a gzip file (RFC 1952) as one stream; libflate inflates them. There is no natural way: libflate's own
+//! gzip reader takes a member header that is cut short for the end of the file, rejects zeros after the last member, which
+//! some stores append, and brings 21 KB of checksum code.
 
 use std::io::{self, Read};
 
 use libflate::deflate::Decoder;
 
 const MAGIC: [u8; 2] = [0x1f, 0x8b];
-/// The only compression method there is.
+/// The only compression method that RFC 1952 defines.
 const DEFLATE: u8 = 8;
 const HAS_HEADER_CRC: u8 = 1 << 1;
 const HAS_EXTRA: u8 = 1 << 2;
 const HAS_NAME: u8 = 1 << 3;
 const HAS_COMMENT: u8 = 1 << 4;
-/// What libflate's window holds anyway.
+/// Bytes per read of the source; libflate's window has the same size.
 const CHUNK: usize = 64 << 10;
 
-/// What the members hold. An error is told in words that end the sentence "cannot unpack …:".
+/// The content of all members. Errors complete the sentence "cannot unpack …:".
 pub struct Gzip<'a> {
     /// None after the last member.
     member: Option<Member<'a>>,
@@ -25,7 +25,7 @@ pub struct Gzip<'a> {
 struct Member<'a> {
     inflate: Decoder<Source<'a>>,
     crc: u32,
-    /// Modulo 2³², as the trailer has it.
+    /// Modulo 2³², as in the trailer.
     size: u32,
 }
 
@@ -42,7 +42,7 @@ impl Read for Gzip<'_> {
             let got = member.inflate.read(buffer)?;
             if got > 0 || buffer.is_empty() {
                 member.crc = crc32(member.crc, &buffer[..got]);
-                // Never more than a buffer, and meant to wrap: the trailer has it modulo 2³².
+                // Wraps like the size in the trailer.
                 #[expect(clippy::cast_possible_truncation)]
                 {
                     member.size = member.size.wrapping_add(got as u32);
@@ -86,7 +86,7 @@ impl<'a> Member<'a> {
         })
     }
 
-    /// Checks the trailer and opens the member behind it, if there is one.
+    /// Checks the trailer and opens the next member, if there is one.
     fn next(self) -> io::Result<Option<Self>> {
         let mut source = self.inflate.into_inner();
         let mut trailer = [0; 8];
@@ -104,31 +104,15 @@ impl<'a> Member<'a> {
     }
 }
 
-/// What build.rs has compressed: neither header nor checksum, and right or not built.
-pub fn inflate(deflated: &[u8]) -> Vec<u8> {
-    let mut inflate = Decoder::new(Source {
-        more: Box::new(|_| Ok(0)),
-        chunk: deflated.to_vec(),
-        at: 0,
-        end: deflated.len(),
-    });
-    let mut text = Vec::new();
-    let mut chunk = [0; 4096];
-    while let Ok(got @ 1..) = inflate.read(&mut chunk) {
-        text.extend_from_slice(&chunk[..got]);
-    }
-    text
-}
-
-/// Fills a part of what it is given, nothing of it at the end only.
+/// Reads into the buffer, as `Read::read` does; 0 bytes mean the end.
 type Fill<'a> = Box<dyn FnMut(&mut [u8]) -> io::Result<usize> + 'a>;
 
-/// A file, read by the chunk. libflate takes it byte by byte; with that inlined, it takes half the time. Its type does not
-/// tell what is read, so that one copy of libflate serves all; a `dyn Read` would bring 3 KB that nothing calls.
+/// A buffered file. libflate reads single bytes from it, hence the inlined fast path in `read_exact`, which halves the time.
+/// It is not generic, so that the binary has one copy of libflate; a `dyn Read` would add 3 KB that nothing calls.
 struct Source<'a> {
     more: Fill<'a>,
     chunk: Vec<u8>,
-    /// What of the chunk is still to be read.
+    /// `chunk[at..end]` is not read yet.
     at: usize,
     end: usize,
 }
@@ -143,7 +127,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// What comes next; nothing at the end only.
+    /// Returns the next bytes; none at the end.
     fn ahead(&mut self) -> io::Result<&[u8]> {
         if self.at == self.end {
             (self.at, self.end) = (0, 0);
@@ -152,7 +136,6 @@ impl<'a> Source<'a> {
         Ok(&self.chunk[self.at..self.end])
     }
 
-    #[inline(never)]
     fn fill(&mut self, mut buffer: &mut [u8]) -> io::Result<()> {
         while !buffer.is_empty() {
             let got = self.read(buffer)?;
@@ -173,7 +156,6 @@ impl<'a> Source<'a> {
 }
 
 impl Read for Source<'_> {
-    #[inline(never)]
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let ahead = self.ahead()?;
         let got = ahead.len().min(buffer.len());
@@ -195,7 +177,7 @@ impl Read for Source<'_> {
     }
 }
 
-/// Goes on from the CRC-32 (RFC 1952, 8) of what came before, 0 at the start.
+/// Continues the CRC-32 (section 8 of RFC 1952) of the bytes before; 0 at the start.
 fn crc32(before: u32, bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!before, |crc, byte| {
         TABLE[usize::from(crc.to_le_bytes()[0] ^ byte)] ^ (crc >> 8)
@@ -222,7 +204,7 @@ const TABLE: [u32; 256] = {
 mod tests {
     use super::*;
 
-    /// A member with one stored block, and with what the flags promise.
+    /// A member with one stored block, and the header fields of these flags.
     fn member(flags: u8, extras: &[u8], text: &[u8]) -> Vec<u8> {
         let length = u16::try_from(text.len()).expect("a short text");
         let mut bytes = vec![0x1f, 0x8b, 8, flags, 1, 2, 3, 4, 0, 255];
@@ -250,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn members_are_read_as_one_and_zeros_after_them_are_nothing() {
+    fn members_are_read_as_one_and_zeros_after_them_are_ignored() {
         let all = [
             member(0, b"", b"one "),
             member(0, b"", b""),
@@ -261,13 +243,13 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_a_header_may_hold_is_skipped() {
+    fn all_fields_of_a_header_are_skipped() {
         let extras = b"\x03\x00abcname\0comment\0\x12\x34";
         assert_eq!(read(&member(0x1e, extras, b"text")), Ok("text".to_owned()));
     }
 
     #[test]
-    fn what_is_cut_short_is_never_taken_for_the_end() {
+    fn a_file_that_is_cut_short_is_an_error() {
         let whole = [
             member(0x1e, b"\0\0n\0c\0\0\0", b"one"),
             member(0, b"", b"two"),
@@ -290,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_gzip_is_named() {
+    fn bytes_that_are_not_gzip_are_an_error() {
         let trailing = [member(0, b"", b"text"), b"<html>, and more".to_vec()].concat();
         assert_eq!(read(&trailing), Err("it is not gzip".to_owned()));
     }

@@ -1,84 +1,62 @@
-//! JSON as a tree. miniserde parses it; its own tree and its derived code for each struct cost 45 KB more, and what
-//! prints numbers with a fraction, which we have none of, 3 KB.
-//! How a struct is read and written is told in `fields.rs`, where a text stops being JSON in `syntax.rs`.
+//! JSON beyond miniserde: where a text stops being JSON, which kind a value is, and a limit for nesting.
+
+pub use miniserde::json::{Number, Object, Value, to_string};
 
 use std::mem;
 
-use miniserde::de::{self, Visitor};
-use miniserde::{Deserialize, make_place};
+use miniserde::Deserialize;
 
-/// Deeper than anything of ours or of a server's; a tree is dropped by recursion.
+/// The maximum depth of nesting. miniserde parses and drops values without recursion, but clones and prints them with it.
 const DEPTH_LIMIT: usize = 128;
 
-#[derive(Clone, PartialEq, Debug, Default)]
-pub enum Value {
-    #[default]
-    Null,
-    Bool(bool),
-    Number(u64),
-    Negative(i64),
-    Fraction,
-    Text(String),
-    List(Vec<Value>),
-    Object(Object),
+/// Returns none if a field is missing or has a wrong kind. Unknown fields are ignored.
+pub fn read<T: Deserialize>(text: &str) -> Option<T> {
+    if is_deep(text) {
+        return None;
+    }
+    miniserde::json::from_str(text).ok()
 }
 
-/// In the order of the text.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub struct Object(Vec<(String, Value)>);
-
-impl Object {
-    /// Of two with one key the last counts; null is like nothing.
-    pub fn get(&self, key: &str) -> Option<&Value> {
-        let pair = self.0.iter().rfind(|(known, _)| known == key)?;
-        (!matches!(pair.1, Value::Null)).then_some(&pair.1)
-    }
-
-    /// The text under the key, or an empty one.
-    pub fn text(&self, key: &str) -> &str {
-        match self.get(key) {
-            Some(Value::Text(text)) => text,
-            _ => "",
-        }
-    }
-
-    pub fn take(&mut self, key: &str) -> Value {
-        let pair = self.0.iter_mut().rfind(|(known, _)| known == key);
-        pair.map(|(_, value)| mem::take(value)).unwrap_or_default()
-    }
-
-    pub fn keys(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|(key, _)| key.as_str())
-    }
-
-    pub fn pairs_mut(&mut self) -> impl Iterator<Item = (&str, &mut Value)> {
-        self.0.iter_mut().map(|(key, value)| (key.as_str(), value))
-    }
-}
-
-impl Value {
-    /// The kind of a value in words.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Null => "null",
-            Self::Bool(_) => "true or false",
-            Self::Number(_) | Self::Negative(_) => "a number",
-            Self::Fraction => "a fraction",
-            Self::Text(_) => "a string",
-            Self::List(_) => "a list",
-            Self::Object(_) => "an object",
-        }
-    }
-}
-
-/// The tree of a text; the error is where it stops being JSON that we take.
+/// Parses a text. The error names the line and column where it stops being JSON.
 pub fn parse(text: &str) -> Result<Value, String> {
     if is_deep(text) {
         return Err(format!("it is nested deeper than {DEPTH_LIMIT}"));
     }
     miniserde::json::from_str(text).map_err(|_| {
-        crate::syntax::error(text).unwrap_or_else(|| "a number in it is out of range".to_owned())
+        syntax_error(text).unwrap_or_else(|| "a number in it is out of range".to_owned())
     })
+}
+
+/// Returns the value of the key; none if it is null.
+pub fn get<'a>(object: &'a Object, key: &str) -> Option<&'a Value> {
+    let value = object.get(key)?;
+    (!matches!(value, Value::Null)).then_some(value)
+}
+
+/// Takes the value of the key out of the object; none if it has none. Null stays in its place.
+pub fn take(object: &mut Object, key: &str) -> Option<Value> {
+    object.get_mut(key).map(mem::take)
+}
+
+/// Returns the text of the key; empty if it has none.
+pub fn text<'a>(object: &'a Object, key: &str) -> &'a str {
+    match object.get(key) {
+        Some(Value::String(text)) => text,
+        _ => "",
+    }
+}
+
+/// Returns the kind of a value in words.
+pub fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(Number::U64(_) | Number::I64(_)) => "a number",
+        Value::Number(Number::F64(_)) => "a fraction",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
 }
 
 fn is_deep(text: &str) -> bool {
@@ -96,145 +74,299 @@ fn is_deep(text: &str) -> bool {
     })
 }
 
-make_place!(Place);
-
-impl Deserialize for Value {
-    fn begin(out: &mut Option<Self>) -> &mut dyn Visitor {
-        Place::new(out)
-    }
+/// Returns position and cause of the first syntax error, or none if the text is JSON (RFC 8259). It runs only after
+/// miniserde has failed, so that the usual case stays fast.
+fn syntax_error(text: &str) -> Option<String> {
+    let mut scan = Scan {
+        bytes: text.as_bytes(),
+        at: 0,
+    };
+    let wanted = scan.document().err()?;
+    let before = &text.as_bytes()[..scan.at.min(text.len())];
+    let line = before.split(|byte| *byte == b'\n').count();
+    let line_start = before
+        .iter()
+        .rposition(|byte| *byte == b'\n')
+        .map_or(0, |at| at + 1);
+    let column = String::from_utf8_lossy(&before[line_start..])
+        .chars()
+        .count()
+        + 1;
+    Some(format!("line {line}, column {column}: wanted {wanted}"))
 }
 
-impl Visitor for Place<Value> {
-    fn null(&mut self) -> miniserde::Result<()> {
-        self.out = Some(Value::Null);
-        Ok(())
-    }
-
-    fn boolean(&mut self, value: bool) -> miniserde::Result<()> {
-        self.out = Some(Value::Bool(value));
-        Ok(())
-    }
-
-    fn string(&mut self, text: &str) -> miniserde::Result<()> {
-        self.out = Some(Value::Text(text.to_owned()));
-        Ok(())
-    }
-
-    fn negative(&mut self, value: i64) -> miniserde::Result<()> {
-        self.out = Some(Value::Negative(value));
-        Ok(())
-    }
-
-    fn nonnegative(&mut self, value: u64) -> miniserde::Result<()> {
-        self.out = Some(Value::Number(value));
-        Ok(())
-    }
-
-    fn float(&mut self, _: f64) -> miniserde::Result<()> {
-        self.out = Some(Value::Fraction);
-        Ok(())
-    }
-
-    fn seq(&mut self) -> miniserde::Result<Box<dyn de::Seq + '_>> {
-        Ok(Box::new(ListBuilder {
-            out: &mut self.out,
-            list: Vec::new(),
-            next: None,
-        }))
-    }
-
-    fn map(&mut self) -> miniserde::Result<Box<dyn de::Map + '_>> {
-        Ok(Box::new(ObjectBuilder {
-            out: &mut self.out,
-            pairs: Vec::new(),
-            key: String::new(),
-            next: None,
-        }))
-    }
+/// A scanner that reads the text once, without recursion.
+struct Scan<'a> {
+    bytes: &'a [u8],
+    at: usize,
 }
 
-struct ListBuilder<'a> {
-    out: &'a mut Option<Value>,
-    list: Vec<Value>,
-    next: Option<Value>,
-}
+type Wanted = &'static str;
 
-impl de::Seq for ListBuilder<'_> {
-    fn element(&mut self) -> miniserde::Result<&mut dyn Visitor> {
-        self.list.extend(self.next.take());
-        Ok(Deserialize::begin(&mut self.next))
-    }
-
-    fn finish(&mut self) -> miniserde::Result<()> {
-        self.list.extend(self.next.take());
-        *self.out = Some(Value::List(mem::take(&mut self.list)));
-        Ok(())
-    }
-}
-
-struct ObjectBuilder<'a> {
-    out: &'a mut Option<Value>,
-    pairs: Vec<(String, Value)>,
-    key: String,
-    next: Option<Value>,
-}
-
-impl ObjectBuilder<'_> {
-    fn shift(&mut self) {
-        if let Some(value) = self.next.take() {
-            self.pairs.push((mem::take(&mut self.key), value));
+impl Scan<'_> {
+    fn document(&mut self) -> Result<(), Wanted> {
+        let mut open: Vec<u8> = Vec::new();
+        loop {
+            self.value(&mut open)?;
+            // A value is complete. Close the brackets that end here; then a next member follows, or the text ends.
+            loop {
+                let Some(bracket) = open.last().copied() else {
+                    self.space();
+                    return match self.peek() {
+                        None => Ok(()),
+                        Some(_) => Err("the end of the text"),
+                    };
+                };
+                self.space();
+                match (self.peek(), bracket) {
+                    (Some(b','), b'{') => {
+                        self.at += 1;
+                        self.key()?;
+                        break;
+                    }
+                    (Some(b','), _) => {
+                        self.at += 1;
+                        break;
+                    }
+                    (Some(b'}'), b'{') | (Some(b']'), b'[') => {
+                        self.at += 1;
+                        open.pop();
+                    }
+                    (_, b'{') => return Err("a comma or }"),
+                    _ => return Err("a comma or ]"),
+                }
+            }
         }
     }
-}
 
-impl de::Map for ObjectBuilder<'_> {
-    fn key(&mut self, key: &str) -> miniserde::Result<&mut dyn Visitor> {
-        self.shift();
-        key.clone_into(&mut self.key);
-        Ok(Deserialize::begin(&mut self.next))
+    /// Reads until a value without inner values is complete, and adds the brackets that open before it.
+    fn value(&mut self, open: &mut Vec<u8>) -> Result<(), Wanted> {
+        loop {
+            self.space();
+            match self.peek() {
+                Some(b'{') => {
+                    self.at += 1;
+                    self.space();
+                    if self.skip(b'}') {
+                        return Ok(());
+                    }
+                    self.key()?;
+                    open.push(b'{');
+                }
+                Some(b'[') => {
+                    self.at += 1;
+                    self.space();
+                    if self.skip(b']') {
+                        return Ok(());
+                    }
+                    open.push(b'[');
+                }
+                Some(b'"') => return self.string(),
+                Some(b'-' | b'0'..=b'9') => return self.number(),
+                _ => return self.word(),
+            }
+        }
     }
 
-    fn finish(&mut self) -> miniserde::Result<()> {
-        self.shift();
-        *self.out = Some(Value::Object(Object(mem::take(&mut self.pairs))));
+    fn key(&mut self) -> Result<(), Wanted> {
+        self.space();
+        if self.peek() != Some(b'"') {
+            return Err("a key in double quotes");
+        }
+        self.string()?;
+        self.space();
+        if self.skip(b':') {
+            Ok(())
+        } else {
+            Err("a colon")
+        }
+    }
+
+    fn string(&mut self) -> Result<(), Wanted> {
+        self.at += 1;
+        loop {
+            match self.peek() {
+                None | Some(0..0x20) => return Err("the closing double quote"),
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                Some(b'\\') => {
+                    self.at += 1;
+                    match self.peek() {
+                        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {}
+                        Some(b'u') => {
+                            let digits = self.bytes.get(self.at + 1..self.at + 5);
+                            if !digits.is_some_and(|d| d.iter().all(u8::is_ascii_hexdigit)) {
+                                return Err("four hex digits");
+                            }
+                        }
+                        _ => return Err("an escape such as \\n or \\\\"),
+                    }
+                }
+                Some(_) => {}
+            }
+            self.at += 1;
+        }
+    }
+
+    fn number(&mut self) -> Result<(), Wanted> {
+        self.skip(b'-');
+        let leading_zero = self.peek() == Some(b'0');
+        let digits = self.digits()?;
+        if leading_zero && digits > 1 {
+            return Err("a number without a leading zero");
+        }
+        if self.skip(b'.') {
+            self.digits()?;
+        }
+        if self.skip(b'e') || self.skip(b'E') {
+            let _ = self.skip(b'+') || self.skip(b'-');
+            self.digits()?;
+        }
         Ok(())
+    }
+
+    fn digits(&mut self) -> Result<usize, Wanted> {
+        let start = self.at;
+        while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+            self.at += 1;
+        }
+        if self.at == start {
+            return Err("a digit");
+        }
+        Ok(self.at - start)
+    }
+
+    fn word(&mut self) -> Result<(), Wanted> {
+        for word in ["true", "false", "null"] {
+            if self.bytes[self.at..].starts_with(word.as_bytes()) {
+                self.at += word.len();
+                return Ok(());
+            }
+        }
+        Err("a value")
+    }
+
+    fn space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    fn skip(&mut self, byte: u8) -> bool {
+        let is_next = self.peek() == Some(byte);
+        self.at += usize::from(is_next);
+        is_next
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use miniserde::Serialize;
 
-    #[test]
-    fn every_kind_of_value_is_parsed() {
-        let pair = |key: &str, value| (key.to_owned(), value);
-        let b = Value::List(vec![
-            Value::Number(1),
-            Value::Negative(-2),
-            Value::Null,
-            Value::Bool(true),
-            Value::Text("x\n".to_owned()),
-        ]);
-        let c = Value::Object(Object(vec![pair("c", Value::List(Vec::new()))]));
-        let tree = Value::Object(Object(vec![
-            pair("b", b),
-            pair("a", Value::Object(Object::default())),
-            pair("", Value::List(vec![c])),
-        ]));
-        let text = r#"{"b":[1,-2,null,true,"x\n"],"a":{},"":[{"c":[]}]}"#;
-        assert_eq!(parse(text), Ok(tree));
+    #[derive(Serialize, Deserialize, PartialEq, Debug)]
+    struct Thing {
+        #[serde(rename = "theName")]
+        name: String,
+        count: u32,
+        kind: Option<Kind>,
+        tags: Vec<String>,
+    }
+
+    #[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Debug)]
+    enum Kind {
+        Good,
+        Bad,
     }
 
     #[test]
-    fn of_two_with_one_key_the_last_counts_and_null_is_like_nothing() {
-        let Ok(Value::Object(mut object)) = parse(r#"{"a":1,"a":"x","b":null,"c":1.5}"#) else {
+    fn a_written_value_is_read_back() {
+        let text = r#"{"theName":"x","count":3,"kind":"Bad","tags":["a","b"]}"#;
+        let thing: Thing = read(text).expect("a thing");
+        assert_eq!(thing.kind, Some(Kind::Bad));
+        assert_eq!(to_string(&thing), text);
+        let text = r#"{"theName":"","count":0,"kind":null,"tags":[]}"#;
+        assert_eq!(to_string(&read::<Thing>(text).expect("a thing")), text);
+    }
+
+    #[test]
+    fn every_character_of_a_text_is_read_back() {
+        let text: String = ('\0'..='\u{ff}').chain(['\u{2028}', '\u{1f600}']).collect();
+        let written = to_string(&text);
+        for part in [
+            "\"\\u0000\\u0001",
+            "\\u0007\\b\\t\\n\\u000b\\f\\r\\u000e",
+            " !\\\"#",
+            "[\\\\]",
+        ] {
+            assert!(written.contains(part), "{part}");
+        }
+        assert_eq!(read::<String>(&written), Some(text));
+    }
+
+    #[test]
+    fn a_wrong_or_missing_field_is_an_error_and_an_unknown_one_is_ignored() {
+        let good = r#"{"theName":"x","count":3,"kind":"Good","tags":[],"new":{"x":[1]}}"#;
+        read::<Thing>(good).expect("a thing");
+        for (from, to) in [
+            ("\"theName\"", "\"name\""),
+            (":3", ":\"3\""),
+            (":3", ":-3"),
+            (":3", ":4294967296"),
+            (":3", ":1.5"),
+            ("\"Good\"", "\"Ugly\""),
+            ("[]", "[1]"),
+            ("[]", "null"),
+            (good, "[]"),
+            (good, "null"),
+        ] {
+            let bad = good.replacen(from, to, 1);
+            assert_eq!(read::<Thing>(&bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_kind_of_value_has_its_words() {
+        let text = r#"{"b":[1,-2,null,true,"x\n",1.5,{}],"a":{},"":[{"c":[]}]}"#;
+        let Ok(Value::Object(object)) = parse(text) else {
             panic!("it is an object");
         };
-        assert_eq!(object.text("a"), "x");
-        assert_eq!(object.get("b"), None);
-        assert_eq!(object.get("c").map(Value::kind), Some("a fraction"));
-        assert_eq!(object.take("a"), Value::Text("x".to_owned()));
-        assert_eq!(object.take("nothing"), Value::Null);
+        assert_eq!(object.get("a").map(kind), Some("an object"));
+        assert_eq!(object.get("").map(kind), Some("a list"));
+        let Some(Value::Array(list)) = object.get("b") else {
+            panic!("it is a list");
+        };
+        let kinds: Vec<&str> = list.iter().map(kind).collect();
+        assert_eq!(
+            kinds,
+            [
+                "a number",
+                "a number",
+                "null",
+                "true or false",
+                "a string",
+                "a fraction",
+                "an object"
+            ]
+        );
+        assert!(matches!(&list[4], Value::String(text) if text == "x\n"));
+    }
+
+    #[test]
+    fn the_last_of_two_equal_keys_counts_and_null_counts_as_missing() {
+        let Ok(Value::Object(object)) = parse(r#"{"a":1,"a":"x","b":null,"c":1.5}"#) else {
+            panic!("it is an object");
+        };
+        assert_eq!(text(&object, "a"), "x");
+        assert_eq!(text(&object, "c"), "");
+        assert!(get(&object, "b").is_none());
+        assert_eq!(get(&object, "c").map(kind), Some("a fraction"));
     }
 
     #[test]
@@ -243,8 +375,61 @@ mod tests {
         parse(&nested(DEPTH_LIMIT)).expect("deep enough");
         parse(&nested(DEPTH_LIMIT + 1)).expect_err("too deep");
         parse(&nested(3_000_000)).expect_err("far too deep");
+        let unknown = |depth| {
+            format!(
+                "{{\"theName\":\"\",\"count\":0,\"tags\":[],\"x\":{}}}",
+                nested(depth)
+            )
+        };
+        read::<Thing>(&unknown(DEPTH_LIMIT - 1)).expect("deep enough");
+        assert_eq!(read::<Thing>(&unknown(DEPTH_LIMIT)), None);
         parse(&format!("[\"\\\"{}\"]", "[".repeat(100))).expect("a text");
         parse(&vec!["[]"; 100].join(",")).expect_err("no list");
         parse(&format!("[{}]", vec!["[{}]"; 100].join(","))).expect("flat");
+    }
+
+    #[test]
+    fn good_json_has_no_error() {
+        for text in [
+            "{}",
+            "[]",
+            " [1, -2.5e+3, \"a\\u00e9\\n\", true, null, {\"a\": [[]], \"b\": {}}] ",
+            "\"x\"",
+        ] {
+            assert_eq!(syntax_error(text), None, "{text}");
+        }
+        let deep = "[".repeat(300_000) + &"]".repeat(300_000);
+        assert_eq!(syntax_error(&deep), None);
+    }
+
+    #[test]
+    fn the_position_of_the_first_error_is_reported() {
+        for (text, error) in [
+            ("", "line 1, column 1: wanted a value"),
+            (
+                "{\n  \"a\": 1,\n}",
+                "line 3, column 1: wanted a key in double quotes",
+            ),
+            ("{\"a\" 1}", "line 1, column 6: wanted a colon"),
+            (
+                "{\"a\": 1 \"b\": 2}",
+                "line 1, column 9: wanted a comma or }",
+            ),
+            ("[1 2]", "line 1, column 4: wanted a comma or ]"),
+            ("{\"é\": tru}", "line 1, column 7: wanted a value"),
+            (
+                "{\"a\": \"x\n\"}",
+                "line 1, column 9: wanted the closing double quote",
+            ),
+            ("{} x", "line 1, column 4: wanted the end of the text"),
+            (
+                "[01]",
+                "line 1, column 4: wanted a number without a leading zero",
+            ),
+            ("{\"a\": 1", "line 1, column 8: wanted a comma or }"),
+            ("[[[", "line 1, column 4: wanted a value"),
+        ] {
+            assert_eq!(syntax_error(text).as_deref(), Some(error), "{text:?}");
+        }
     }
 }

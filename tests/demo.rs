@@ -1,9 +1,9 @@
-//! `cargo run --example demo`: the main job of ops-updater on one sandbox host, narrated, with no server at hand.
-//! Exits 0 only if every part of it was seen. With `--serve` it only keeps the server up, for a person to play with.
-//! Runs the release binary through the `control` that is shipped, and leaves no process and no file behind.
+//! `cargo run --example demo` shows the main job of ops-updater on one sandbox host and brings its own server.
+//! It runs the release binary through the shipped `control` and leaves no process and no file behind.
+//! It exits 0 only if every part succeeded. With `--serve` it only runs the server, for a person to try an updater.
 #![allow(
     clippy::disallowed_methods,
-    reason = "a demo touches the world; that is what it is for"
+    reason = "the demo runs programs and writes files"
 )]
 
 #[path = "demo/reaper.rs"]
@@ -46,7 +46,7 @@ enum Mode {
         dir: PathBuf,
     },
     Help,
-    /// Hidden: cleans up after a demo, however that ended.
+    /// Hidden: cleans up after a demo, also after one that was killed.
     Reap,
 }
 
@@ -113,7 +113,7 @@ fn demo() -> Result<(), String> {
     Ok(())
 }
 
-/// The binary that operators get, built if need be.
+/// Returns the path of the release binary. Builds it unless `OPS_UPDATER_BIN` names one.
 fn binary() -> Result<PathBuf, String> {
     if let Some(given) = env::var_os("OPS_UPDATER_BIN") {
         return PathBuf::from(&given)

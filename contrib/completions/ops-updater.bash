@@ -1,8 +1,8 @@
-# Completion of ops-updater for bash. To install: cp ops-updater.bash /etc/bash_completion.d/ops-updater
+# Completion of ops-updater for bash. To install it: cp ops-updater.bash /etc/bash_completion.d/ops-updater
 # shellcheck shell=bash
 
-# The agents of the last accepted desired state, which lies beside the configuration. Nothing but what may be a name gets
-# through: compgen expands its words.
+# Prints the agents of the last accepted desired state. Its file is in the directory of the configuration. The pattern lets
+# only valid names through, because compgen expands its words.
 _ops_updater_agents() {
     local state
     state=$(dirname -- "$1")/desired_agent.json
@@ -19,7 +19,7 @@ _ops_updater() {
         case $word in
         -c | --config)
             at=$((at + 1))
-            # bash takes a `=` for a word of its own.
+            # bash splits a `=` off as a word of its own.
             [ "${COMP_WORDS[at]}" != = ] || at=$((at + 1))
             config=${COMP_WORDS[at]}
             ;;
@@ -36,7 +36,8 @@ _ops_updater() {
         ;;
     esac
     case $command:$cur in
-    status:-*) word='--json --help' ;;
+    status:-*) word='--json --wait --help' ;;
+    once:-* | apply:-?*) word='--detailed-exitcode --help' ;;
     :-*) word='-c --config -v --version -h --help' ;;
     *:-?*) word='--config --help' ;;
     :*) word=$commands ;;

@@ -1,4 +1,4 @@
-//! Cleans up after the demo, however that ended: done, failed, interrupted or killed.
+//! Cleans up after the demo, also if it failed, was interrupted or was killed.
 
 use crate::support::host::end_sandbox;
 use std::env;
@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-/// A child that ends whatever the demo started and removes its files as soon as the demo is gone.
+/// A child that waits for the end of the demo, then kills what the demo started and removes its files.
 /// It leads its own process group, so Ctrl-C does not reach it.
 pub struct Reaper(Child);
 
@@ -24,7 +24,7 @@ impl Reaper {
                     .spawn()
             })
             .map_err(|e| format!("cannot start the reaper: {e}"))?;
-        let mut pipe = child.stdin.as_ref().expect("it was asked for");
+        let mut pipe = child.stdin.as_ref().expect("stdin is a pipe");
         match pipe.write_all(dir.as_os_str().as_encoded_bytes()) {
             Ok(()) => Ok(Self(child)),
             Err(e) => {
@@ -45,15 +45,15 @@ impl Reaper {
     }
 }
 
-/// Waits until the demo's end of the pipe is closed; the sandbox's path comes through it, for one in the arguments
-/// would make this process look like a part of the sandbox.
+/// Waits until the demo's end of the pipe is closed. The path of the sandbox comes through the pipe: with the path in
+/// its arguments this process would count as a part of the sandbox.
 pub fn reap() -> Result<(), String> {
     let mut dir = String::new();
     io::stdin()
         .read_to_string(&mut dir)
         .map_err(|e| e.to_string())?;
     let dir = Path::new(&dir);
-    // Everything that runs below this directory is killed, so it must be one that a demo made.
+    // Every process below this directory is killed, so it must be a directory that a demo made.
     let name = dir.file_name().and_then(|name| name.to_str());
     if !dir.is_absolute() || !name.is_some_and(|name| name.starts_with("ops-updater-test-")) {
         return Err(format!("{} is no sandbox", dir.display()));

@@ -1,4 +1,4 @@
-//! `--serve`: an ops-meta with a directory as its release store, for a person to try an updater against.
+//! `--serve` runs an ops-meta with a directory as its release store, so that a person can try an updater.
 
 use crate::support::agent::Agent;
 use crate::support::json::{Json as _, quote};
@@ -14,9 +14,9 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Runs until it is interrupted, and says what each host reports whenever that has changed.
+/// Runs until it is interrupted. Prints the report of a host when it differs from the host's last one.
 pub fn serve(listen: &str, dir: &Path) -> Result<(), String> {
-    // Tried here first, where a port in use can still be told in one line.
+    // A first attempt, so that a port in use is one line of error and not a panic.
     TcpListener::bind(listen).map_err(|e| format!("cannot listen on {listen}: {e}"))?;
     let meta = Meta::start_at(listen, Some(dir.to_owned()));
     fill(dir, &meta).map_err(|e| format!("cannot fill {}: {e}", dir.display()))?;
@@ -36,7 +36,7 @@ pub fn serve(listen: &str, dir: &Path) -> Result<(), String> {
     }
 }
 
-/// Two versions of a sample agent, and the wish for the first; what is there already stays.
+/// Writes two versions of a sample agent and a desired state with the first. Existing files stay.
 fn fill(dir: &Path, meta: &Meta) -> io::Result<()> {
     let store = dir.join(arch());
     fs::create_dir_all(&store)?;
@@ -87,7 +87,7 @@ What hosts report:",
     );
 }
 
-/// Who sent a heartbeat, and what it says of the agents there; nothing for other requests.
+/// Returns the host that sent a heartbeat and a summary of its agents, or `None` for other requests.
 fn report(seen: &Seen) -> Option<(String, String)> {
     if seen.method != "POST" {
         return None;

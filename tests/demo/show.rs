@@ -1,4 +1,4 @@
-//! The show itself: what happens to one agent of one host, each part awaited and told with the time it came.
+//! The parts of the demo on one agent of one host. Each part is awaited and printed with its time.
 
 use crate::support::agent::Agent;
 use crate::support::host::Host;
@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Each part takes some 7 s, most of it the 5 s for which every start is watched.
+/// The limit for one part. A part takes about 7 s, because each start is watched for 5 s.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 const NAME: &str = "demo";
@@ -30,12 +30,12 @@ impl Show {
         }
     }
 
-    /// Seconds since it began.
+    /// Returns the seconds since the demo began.
     pub fn elapsed(&self) -> f32 {
         self.began.elapsed().as_secs_f32()
     }
 
-    /// A host as an operator has it after unpacking the release tarball and writing cfg.json.
+    /// Makes the host as it is after an operator unpacked the release tarball and wrote cfg.json.
     pub fn set_up(&self, binary: &Path) -> Result<(), String> {
         let source = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut size = 0;
@@ -97,10 +97,10 @@ impl Show {
         self.say(&format!("kill -9 {pid}, as if demo 1.0.1 had crashed"));
         procs::signal(pid, libc::SIGKILL);
         wait("demo is started again", || ![0, pid].contains(&self.pid()))?;
-        let told = self.host.meta.beats().len();
+        let told = self.host.meta.count_beats();
         wait("demo runs again", || {
-            // The first of them may have been on its way before.
-            self.host.meta.beats().len() > told + 1 && self.runs("1.0.1")
+            // The first of these heartbeats may have been sent before the restart.
+            self.host.meta.count_beats() > told + 1 && self.runs("1.0.1")
         })?;
         self.seen(&format!("restarted: demo 1.0.1 runs, pid={}", self.pid()));
         Ok(())
@@ -151,7 +151,7 @@ impl Show {
         self.say(&format!("ops-meta now wants demo {version}, cmd {cmd}"));
     }
 
-    /// This version is in force, runs once, has passed its watch, and ops-meta has been told so.
+    /// Whether this version is in force, runs once, was watched to the end of its 5 s and is reported to ops-meta.
     fn runs(&self, version: &str) -> bool {
         self.host.reported(NAME) == (version.to_owned(), "started".to_owned())
             && self.reported("phase").is_empty()
@@ -159,7 +159,7 @@ impl Show {
             && self.host.running(NAME).len() == 1
     }
 
-    /// A field of the agent in the newest heartbeat.
+    /// Returns a field of the agent in the newest heartbeat.
     fn reported(&self, field: &str) -> String {
         let beat = self.host.last_beat();
         beat.map_or_else(String::new, |beat| {
@@ -174,7 +174,7 @@ impl Show {
             .map_or(0, |running| running.pid)
     }
 
-    /// The longest time in which no process of the agent was alive.
+    /// Returns the longest time without a live process of the agent.
     fn longest_outage(&self, over: &AtomicBool) -> Duration {
         let dir = self.host.agent_dir(NAME);
         let mut longest = Duration::ZERO;
@@ -189,7 +189,7 @@ impl Show {
         longest
     }
 
-    /// Calls the shipped script as an operator does, and shows what it says.
+    /// Calls the shipped script as an operator does, and prints its output.
     fn control(&self, verb: &str) -> Result<String, String> {
         let called = Command::new(self.host.own.join("control"))
             .arg(verb)

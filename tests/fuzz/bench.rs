@@ -1,17 +1,18 @@
-//! What the targets share: a directory to work in, an updater to ask, and what must hold of whatever was accepted.
+//! Shared by the targets: a directory, an updater, and the properties of all accepted input.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::fields;
-use crate::heartbeat::{self, Entry};
-use crate::model::{Desired, Own, WireAgent};
+use ops_updater::json;
+use ops_updater::log;
+use ops_updater::model::{Desired, Own, Policy};
+use ops_updater::protocol::desired::{self, Entry, Sorted};
 
-/// An hour in which everything happens, in seconds since 1970.
+/// The time of all tests, in seconds since 1970.
 pub const NOW: u64 = 1_800_000_000;
 
-/// The updater that the inputs are for.
+/// The updater that reads the input.
 pub fn own() -> Own {
     Own {
         dir: "/opt/updater".to_owned(),
@@ -19,59 +20,65 @@ pub fn own() -> Own {
     }
 }
 
-/// A directory of this process's own, the same at every call; TMPDIR should be in memory.
+/// Returns a directory of this process, the same at each call; TMPDIR should be in memory. Turns log lines about its files
+/// off, because they would fill the log of a run.
 pub fn dir(name: &str) -> PathBuf {
+    log::set_level(log::Level::Error);
     let dir = std::env::temp_dir().join(format!("{name}.{}", std::process::id()));
     fs::create_dir_all(&dir).expect("TMPDIR can be written");
     dir
 }
 
-/// Puts the file there, in place of what stood there.
+/// Writes the file, and replaces what was there.
 pub fn put(path: &Path, bytes: &[u8]) {
     fs::write(path, bytes).expect("TMPDIR can be written");
 }
 
-/// What is logged and reported is one line of bounded length.
+/// A logged or reported text is one line of limited length.
 pub fn check_words(words: &str, limit: usize) {
     assert!(!words.chars().any(char::is_control), "{words:?}");
     assert!(words.len() <= limit, "{} bytes: {words}", words.len());
 }
 
-/// Sorts the entries as the updater does and checks both halves; gives those that it would follow.
-pub fn check_entries(entries: Vec<Entry>, own: &Own) -> Vec<WireAgent> {
+/// Sorts the entries as the updater does, checks accepted and refused ones, and returns the accepted ones.
+pub fn check_entries(entries: Vec<Entry>, own: &Own) -> Vec<Desired> {
     let count = entries.len();
-    let (mut accepted, refused) = heartbeat::sort(entries, own);
+    let policy = Policy::default();
+    let Sorted {
+        accepted, refused, ..
+    } = desired::sort(entries, own, &policy);
     assert!(refused.len() <= 21 && accepted.len() <= count);
     for refusal in &refused {
         check_words(&refusal.to_string(), 600);
     }
     let mut names = BTreeSet::new();
-    for wire in &accepted {
-        let desired = Desired::check(wire, own).expect("it was accepted");
-        check_desired(&desired, own);
-        assert!(names.insert(wire.name.clone()), "{} twice", wire.name);
+    for desired in &accepted {
+        check_desired(desired, own);
+        let is_first = names.insert(desired.name.clone());
+        assert!(is_first, "{} twice", desired.name);
     }
-    let written = fields::write(&mut accepted);
-    let again = heartbeat::saved(&written).expect("what we write is a list");
-    let (again, refused) = heartbeat::sort(again, own);
-    assert!(refused.is_empty(), "{refused:?}");
-    assert_eq!(again, accepted);
+    let wires: Vec<_> = accepted.iter().map(|desired| &desired.wire).collect();
+    let written = json::to_string(&wires);
+    let again = desired::saved(&written).expect("what we write is a list");
+    let again = desired::sort(again, own, &policy);
+    assert!(again.refused.is_empty(), "{:?}", again.refused);
+    assert_eq!(again.accepted, accepted);
     accepted
 }
 
-/// What the rest of the program relies on, in other words than model.rs has for it.
+/// Checks what the rest of the program relies on, written independently of src/model.
 fn check_desired(desired: &Desired, own: &Own) {
     for name in [desired.name.as_str(), desired.release.version.as_str()] {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
         assert!(name.chars().all(is_plain) && name.len() <= 64, "{name:?}");
         assert!(!name.starts_with(['.', '-', '+', '_']) && !name.is_empty());
     }
-    let place = &desired.place;
-    let path = format!("{}/{}", place.work_dir, desired.name);
+    let location = &desired.location;
+    let path = format!("{}/{}", location.work_dir, desired.name);
     check_path(&path, true);
     assert!(!path.starts_with(&format!("{}/var/", own.dir)), "{path}");
     assert_ne!(path, format!("{}/var", own.dir));
-    let user = &place.run_user;
+    let user = &location.run_user;
     assert!(!user.starts_with(|c: char| c == '-' || c.is_ascii_digit()));
     assert!(!user.contains(|c: char| c.is_whitespace() || "/:;'\"".contains(c)));
     assert_ne!(*user, own.user, "it has one spelling, the empty one");

@@ -1,14 +1,14 @@
-//! gzip by another decoder, for gzip.rs to be compared with: headers by RFC 1952, deflate as zlib has it. And the mutator's
-//! half of it: a trailer that is right again, so that fuzzing gets past the checksum.
+//! Another gzip reader to compare gzip.rs with: headers by RFC 1952, deflate by zlib. Also makes trailers of mutated files right
+//! again, so that fuzzing gets past the checksum.
 
 use flate2::{Crc, Decompress, FlushDecompress, Status};
 
-/// Larger outputs are not compared: several windows of deflate tell as much as megabytes, and take less time.
+/// Larger outputs are not compared: several windows of deflate show as much as megabytes, in less time.
 pub const OUTPUT_LIMIT: usize = 256 << 10;
 
-/// One member as it stands in the file.
+/// One member of the file.
 pub struct Member {
-    /// Where its trailer begins, right or wrong.
+    /// The offset of its trailer, which may be wrong.
     pub trailer: usize,
     pub text: Vec<u8>,
 }
@@ -24,7 +24,7 @@ impl Member {
     }
 }
 
-/// The member that begins here, up to its trailer; none when it has a bad header, bad deflate or no end.
+/// Returns the member at this offset, up to its trailer; none if its header or its data is bad, or it has no end.
 pub fn member(bytes: &[u8], from: usize) -> Option<Member> {
     let start = from + header(bytes.get(from..)?)?;
     let mut inflate = Decompress::new(false);
@@ -69,7 +69,7 @@ fn header(bytes: &[u8]) -> Option<usize> {
     (at <= bytes.len()).then_some(at)
 }
 
-/// The text of all members, or none where the file is no gzip, or is cut.
+/// Returns the content of all members; none if the file is not gzip or is cut short.
 pub fn read(bytes: &[u8]) -> Option<Vec<u8>> {
     let (mut text, mut at) = (Vec::new(), 0);
     loop {
@@ -86,7 +86,7 @@ pub fn read(bytes: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// Puts right what the checksum of each member says of it, as far as the members go.
+/// Corrects checksum and size of each member, up to the first bad member.
 pub fn mend(bytes: &mut [u8]) {
     let mut at = 0;
     while let Some(member) = member(bytes, at) {
@@ -99,7 +99,7 @@ pub fn mend(bytes: &mut [u8]) {
     }
 }
 
-/// A gzip file of one member that holds this as it is.
+/// Returns a gzip file with one stored member.
 pub fn stored(text: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
     let mut blocks = text.chunks(0xffff).peekable();

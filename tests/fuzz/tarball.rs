@@ -1,5 +1,5 @@
-//! Mutates tar archives as archives: entries are taken apart, changed in one field, repeated, moved or dropped, and put
-//! together with checksums that are right again. What is no archive comes out as one.
+//! Mutates tar archives as archives: changes one field of an entry, repeats, moves or drops entries, and makes the checksums
+//! right again. Input that is not an archive becomes one.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ const KIND: Range<usize> = 156..157;
 const LINK: Range<usize> = 157..257;
 const MAGIC: Range<usize> = 257..265;
 const PREFIX: Range<usize> = 345..500;
-/// Of an old GNU sparse file: four pieces, whether there are more, and the size with the holes.
+/// The header of an old GNU sparse file: four pieces, whether more follow, and the size with the holes.
 const SPARSE: Range<usize> = 386..495;
 const FIELDS: [Range<usize>; 8] = [NAME, MODE, SIZE, KIND, LINK, MAGIC, PREFIX, SPARSE];
 
@@ -77,7 +77,7 @@ const RECORDS: [(&[u8], &[u8]); 12] = [
     (b"SCHILY.xattr.user.x", b"y"),
 ];
 
-/// A small generator, for which the same seed gives the same archive.
+/// A small random generator: the same seed gives the same archive.
 pub struct Dice(u64);
 
 impl Dice {
@@ -92,7 +92,7 @@ impl Dice {
         self.0 >> 11
     }
 
-    /// Less than `sides`, which are not none.
+    /// Returns a number below `sides`, which must not be 0.
     fn roll(&mut self, sides: usize) -> usize {
         usize::try_from(self.next() % sides as u64).unwrap_or(0)
     }
@@ -136,13 +136,13 @@ impl Entry {
         field[..length].copy_from_slice(&value[..length]);
     }
 
-    /// Says as much as there is.
+    /// Sets the size to the length of the content.
     fn fit(&mut self) {
         let size = format!("{:011o}\0", self.content.len());
         self.set(SIZE, size.as_bytes());
     }
 
-    /// The size that the header tells, where it is an octal number.
+    /// Returns the size in the header if it is an octal number.
     fn told(&self) -> Option<usize> {
         let digits = std::str::from_utf8(&self.header[SIZE]).ok()?;
         usize::from_str_radix(digits.trim_matches(['\0', ' ']), 8).ok()
@@ -179,7 +179,7 @@ fn take_apart(mut bytes: &[u8]) -> Vec<Entry> {
 
 fn record(key: &[u8], value: &[u8]) -> Vec<u8> {
     let rest = 3 + key.len() + value.len();
-    // The length counts its own digits.
+    // The length includes its own digits.
     let length = (rest..rest + 9).find(|all| all.to_string().len() + rest == *all);
     let mut record = format!("{} ", length.unwrap_or(rest)).into_bytes();
     record.extend(key);
@@ -211,7 +211,7 @@ fn any_entry(dice: &mut Dice) -> Entry {
     }
 }
 
-/// One piece of content at some offset, and a size that may or may not fit.
+/// One piece of content at a random offset, with a size that may not fit.
 fn sparse(dice: &mut Dice) -> Entry {
     let mut entry = Entry::new(dice.pick(&NAMES), b'S', &[b'x'; BLOCK]);
     let offset = BLOCK << dice.roll(24);
@@ -246,7 +246,7 @@ fn change(entry: &mut Entry, dice: &mut Dice, mutate: &mut dyn FnMut(&mut [u8]))
     }
 }
 
-/// The archive with one or a few changes, not longer than `most`.
+/// Returns the archive with one or a few changes, at most `most` bytes.
 pub fn mutate(bytes: &[u8], most: usize, seed: u32, mutate: &mut dyn FnMut(&mut [u8])) -> Vec<u8> {
     let dice = &mut Dice::new(seed);
     let mut entries = take_apart(bytes);
@@ -273,7 +273,7 @@ pub fn mutate(bytes: &[u8], most: usize, seed: u32, mutate: &mut dyn FnMut(&mut 
     for entry in &entries {
         entry.write(&mut out);
     }
-    // Some end as they should, with two empty blocks, some without.
+    // Some archives end with two empty blocks, as they should; others do not.
     out.resize(out.len() + 2 * BLOCK * dice.roll(2), 0);
     out.truncate(most);
     out

@@ -1,5 +1,5 @@
-//! A sample agent: a `control` in POSIX sh around one `sleep 0 <seconds>`, which is how its process is told from a
-//! script's own sleep. Logs every call, and can be made to misbehave.
+//! A sample agent: a `control` in POSIX sh that logs every call and can be made to misbehave.
+//! The process of the agent is `sleep 0 <seconds>`. The 0 distinguishes it from a sleep of a script.
 
 use super::archive::Tarball;
 use std::fmt::Write as _;
@@ -32,7 +32,7 @@ impl Agent {
         }
     }
 
-    /// Shell lines run at `control start`, before the agent's process is started. `$sandbox` is the sandbox's directory.
+    /// Sets shell lines that `control start` runs before it starts the agent. `$sandbox` is the sandbox's directory.
     pub fn on_start(mut self, shell: &str) -> Self {
         shell.clone_into(&mut self.on_start);
         self
@@ -48,7 +48,7 @@ impl Agent {
         self
     }
 
-    /// The process dies by itself after so many seconds (may be a fraction).
+    /// Lets the process end by itself after so many seconds, which may be a fraction.
     pub fn lives(mut self, seconds: &str) -> Self {
         seconds.clone_into(&mut self.lifetime);
         self
@@ -59,7 +59,7 @@ impl Agent {
         self
     }
 
-    /// The script; its calls go to `<sandbox>/<name>.calls` as `<version> <verb>`.
+    /// Returns the control script. It logs its calls to `<sandbox>/<name>.calls` as `<version> <verb>`.
     pub fn control(&self, sandbox: &Path) -> String {
         let Self { name, version, .. } = self;
         let mut text = format!(
@@ -84,7 +84,7 @@ impl Agent {
         text
     }
 
-    /// Its files besides `control`, relative to the version's directory.
+    /// Returns the files besides `control`, relative to the version's directory.
     pub fn files(&self) -> &[(String, Vec<u8>)] {
         &self.files
     }
@@ -100,7 +100,7 @@ impl Agent {
         self.archive(sandbox).gzip()
     }
 
-    /// Whether this directory holds every file of this version, and a control script that can be run.
+    /// Whether this directory holds every file of this version and its control script.
     pub fn is_whole_in(&self, dir: &Path, sandbox: &Path) -> bool {
         std::fs::read_to_string(dir.join("control")).is_ok_and(|text| text == self.control(sandbox))
             && self.files.iter().all(|(path, content)| {
@@ -109,12 +109,13 @@ impl Agent {
     }
 }
 
-/// A process that nobody has reaped yet is dead all the same; and on a busy machine its number is soon another's, who
-/// must not be stopped in its place.
+/// Checks that the process is a sleep in this version's directory, or in one that was deleted. On a busy machine another
+/// process, perhaps that of another agent, soon gets the same pid, and must not be stopped.
 const ALIVE: &str = r#"alive() {
     [ -f app.pid ] || return 1
     read -r pid <app.pid
-    { read -r _ name state _ <"/proc/$pid/stat"; } 2>/dev/null && [ "$name" = '(sleep)' ] && [ "$state" != Z ]
+    { read -r _ name state _ <"/proc/$pid/stat"; } 2>/dev/null && [ "$name" = '(sleep)' ] && [ "$state" != Z ] || return 1
+    [ "/proc/$pid/cwd" -ef . ] || ! [ -e "/proc/$pid/cwd/control" ]
 }
 "#;
 

@@ -1,4 +1,4 @@
-//! Tarballs: well-formed ones by name, hostile ones by raw header.
+//! Makes tarballs: well-formed ones by name, hostile ones by raw header.
 
 use libflate::gzip::{EncodeOptions, Encoder, Header as GzipHeader, HeaderBuilder};
 use std::io::Write as _;
@@ -6,7 +6,7 @@ use tar::{EntryType, Header};
 
 pub const BLOCK: usize = 512;
 
-/// A tar archive that grows entry by entry; nothing about an entry is checked.
+/// A tar archive that grows entry by entry. No entry is checked.
 #[derive(Default)]
 pub struct Tarball {
     bytes: Vec<u8>,
@@ -17,7 +17,7 @@ impl Tarball {
         Self::default()
     }
 
-    /// A regular file.
+    /// Adds a regular file.
     pub fn file(self, path: &str, mode: u32, content: impl AsRef<[u8]>) -> Self {
         self.entry(EntryType::Regular, path, "", mode, content.as_ref())
     }
@@ -34,14 +34,14 @@ impl Tarball {
         self.entry(EntryType::Link, path, target, 0o644, b"")
     }
 
-    /// Any kind of entry, its name and link as they are: absolute, with `..`, whatever fits the 100 bytes.
+    /// Adds an entry of any kind. Its name and link, up to 100 bytes, are written as they are: absolute, or with `..`.
     pub fn entry(self, kind: EntryType, path: &str, link: &str, mode: u32, data: &[u8]) -> Self {
         let mut header = header(kind, path, link, mode, data.len() as u64);
         header.set_cksum();
         self.raw(&header, data)
     }
 
-    /// A header and its data, padded to whole blocks.
+    /// Adds a header and its data, padded to whole blocks.
     pub fn raw(mut self, header: &Header, data: &[u8]) -> Self {
         self.bytes.extend_from_slice(header.as_bytes());
         self.bytes.extend_from_slice(data);
@@ -50,7 +50,7 @@ impl Tarball {
         self
     }
 
-    /// A file whose name is given by a GNU long-name entry before it.
+    /// Adds a file whose name is in a GNU long-name entry before it.
     pub fn gnu_long_name(self, path: &str, mode: u32, content: &[u8]) -> Self {
         let name = [path.as_bytes(), b"\0"].concat();
         self.entry(EntryType::GNULongName, "././@LongLink", "", 0o644, &name)
@@ -63,7 +63,7 @@ impl Tarball {
             )
     }
 
-    /// A file whose name is given by a PAX header before it.
+    /// Adds a file whose name is in a PAX header before it.
     pub fn pax_name(self, path: &str, mode: u32, content: &[u8]) -> Self {
         let record = pax_record("path", path);
         self.entry(
@@ -76,24 +76,24 @@ impl Tarball {
         .entry(EntryType::Regular, "shortened", "", mode, content)
     }
 
-    /// The bytes of the tar file with its two closing blocks.
+    /// Returns the bytes of the tar file with its two closing blocks.
     pub fn tar(mut self) -> Vec<u8> {
         self.bytes.resize(self.bytes.len() + 2 * BLOCK, 0);
         self.bytes
     }
 
-    /// The bytes so far, as the beginning of something longer.
+    /// Returns the bytes without the closing blocks, as the beginning of a longer file.
     pub fn unfinished(self) -> Vec<u8> {
         self.bytes
     }
 
-    /// The tarball, compressed.
+    /// Returns the tarball, compressed.
     pub fn gzip(self) -> Vec<u8> {
         gzip(&self.tar())
     }
 
-    /// The tarball, and in it a last file of so many times this content, each a gzip member of its own: hundreds of
-    /// megabytes are made in no time.
+    /// Returns the tarball with one more file, which repeats `part` so many times. Each repetition is a gzip member of
+    /// its own, so hundreds of megabytes are made quickly.
     pub fn stored_with(self, path: &str, part: &[u8], times: usize) -> Vec<u8> {
         assert!(part.len().is_multiple_of(BLOCK));
         let size = part.len() * times;
@@ -103,7 +103,7 @@ impl Tarball {
         [begin, stored(part).repeat(times), stored(&[0; 2 * BLOCK])].concat()
     }
 
-    /// The tarball as a gzip of stored blocks: as large as its content, quick to make and to read.
+    /// Returns the tarball as a gzip of stored blocks. It is as large as its content, and quick to make and to read.
     pub fn stored(self) -> Vec<u8> {
         stored(&self.tar())
     }
@@ -121,7 +121,7 @@ pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     finish(encoder.expect("a gzip header"), bytes)
 }
 
-/// The same content must give the same bytes: tests compare digests.
+/// Makes a gzip header without a date, because tests compare digests: the same content must give the same bytes.
 fn undated() -> GzipHeader {
     HeaderBuilder::new().modification_time(0).finish()
 }
@@ -130,14 +130,16 @@ fn finish<E: libflate::lz77::Lz77Encode>(
     mut encoder: Encoder<Vec<u8>, E>,
     bytes: &[u8],
 ) -> Vec<u8> {
-    encoder.write_all(bytes).expect("memory takes every byte");
+    encoder
+        .write_all(bytes)
+        .expect("writing to memory does not fail");
     encoder
         .finish()
         .into_result()
-        .expect("memory takes every byte")
+        .expect("writing to memory does not fail")
 }
 
-/// A header without checksum, its name and link written as raw bytes.
+/// Makes a header without checksum. Its name and link are written as raw bytes.
 pub fn header(kind: EntryType, path: &str, link: &str, mode: u32, size: u64) -> Header {
     let mut header = Header::new_gnu();
     header.set_entry_type(kind);
@@ -152,7 +154,7 @@ pub fn header(kind: EntryType, path: &str, link: &str, mode: u32, size: u64) -> 
     header
 }
 
-/// One record of a PAX header: its own length, key and value.
+/// Makes one record of a PAX header: its own length, key and value.
 pub fn pax_record(key: &str, value: &str) -> String {
     let rest = key.len() + value.len() + 3;
     let mut length = rest + 1;
@@ -162,7 +164,7 @@ pub fn pax_record(key: &str, value: &str) -> String {
     format!("{length} {key}={value}\n")
 }
 
-/// Bytes that do not compress, the same for the same seed.
+/// Returns bytes that do not compress. The same seed gives the same bytes.
 pub fn noise(length: usize, seed: u64) -> Vec<u8> {
     let mut state = seed | 1;
     let mut bytes = Vec::with_capacity(length + 8);

@@ -1,5 +1,5 @@
-//! System calls as what they mean for a disk and for other processes: which file, which way, which program.
-//! Reads the memory and the descriptors of a process that stands still; see `trace.rs`.
+//! Translates system calls into changes of a disk or of other processes: which file, which change, which program.
+//! Reads the memory and the descriptors of a stopped process; see `trace.rs`.
 
 use super::trace::Call;
 use super::tracee::{read, text};
@@ -8,15 +8,15 @@ use std::fs;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
-/// What a call would change.
+/// The change that a call would make.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// The file is made by opening it, if it is not there; or emptied, if so told.
+    /// Opening the file makes it if it is missing. With `true` it also empties the file.
     Create(PathBuf, bool),
     Write(PathBuf, Vec<u8>),
     Truncate(PathBuf),
     Chmod(PathBuf),
-    /// fsync and its kin, of a file or a directory.
+    /// fsync or a similar call, of a file or a directory.
     Sync(PathBuf),
     Rename(PathBuf, PathBuf),
     Exchange(PathBuf, PathBuf),
@@ -25,20 +25,20 @@ pub enum Change {
     MakeDir(PathBuf),
     Link(PathBuf, PathBuf),
     Symlink(PathBuf),
-    /// A line to the daemon, or to the log.
+    /// A line is written to the daemon or to the log.
     Tell,
-    /// A program is begun: its path, and the last of its words.
+    /// A program is started: its path and its last argument.
     Spawn(PathBuf, String),
     Signal(i32),
 }
 
 impl Change {
-    /// Whether it changes what is on a disk, or makes that last.
+    /// Whether the call changes or syncs something on a disk.
     pub fn is_on_disk(&self) -> bool {
         !matches!(self, Self::Tell | Self::Spawn(..) | Self::Signal(_))
     }
 
-    /// In words that are the same in every sandbox.
+    /// Describes the change in words that are the same in every sandbox.
     pub fn words(&self, sandbox: &Path) -> String {
         let name = |path: &PathBuf| {
             let inner = path.strip_prefix(sandbox).unwrap_or(path);
@@ -67,7 +67,8 @@ impl Change {
     }
 }
 
-/// What the call would change; none for one that only looks, or that is about another part of the system.
+/// Returns the change that the call would make. Returns `None` for a call that only reads, or that concerns another part
+/// of the system.
 pub fn change(call: &Call, sandbox: &Path) -> Option<Change> {
     let found = understood(call)?;
     let is_ours = match &found {
@@ -133,7 +134,7 @@ fn created(path: PathBuf, flags: u64) -> Option<Change> {
 fn write(call: &Call, bytes: Vec<u8>) -> Option<Change> {
     let link = fs::read_link(format!("/proc/{}/fd/{}", call.pid, call.args[0])).ok()?;
     if link.as_os_str().as_bytes().starts_with(b"pipe:") {
-        // What a signal handler notes, and a fork's failure, are single steps of nothing.
+        // A note of a signal handler and the report of a failed fork go to other descriptors; they are not steps.
         return (call.args[0] < 3).then_some(Change::Tell);
     }
     if call.args[0] == 2 {
@@ -142,14 +143,14 @@ fn write(call: &Call, bytes: Vec<u8>) -> Option<Change> {
     opened(call.pid, call.args[0]).map(|path| Change::Write(path, bytes))
 }
 
-/// The path of an open file, as it is now; none for a nameless one and for what is no file.
+/// Returns the current path of an open file, or `None` if it has no name or is not a file.
 fn opened(pid: i32, fd: u64) -> Option<PathBuf> {
     let path = fs::read_link(format!("/proc/{pid}/fd/{}", integer(fd))).ok()?;
     let is_named = path.is_absolute() && !path.as_os_str().as_bytes().ends_with(b" (deleted)");
     is_named.then_some(path)
 }
 
-/// The path that a name means for this process.
+/// Resolves a name as this process sees it.
 fn place(pid: i32, dir: i32, name: u64) -> PathBuf {
     let name = PathBuf::from(OsString::from_vec(text(pid, name)));
     let base = if dir == libc::AT_FDCWD {
@@ -187,7 +188,7 @@ fn gathered(pid: i32, vector: u64, count: usize) -> Vec<u8> {
     bytes
 }
 
-/// The low half of a register, which is what an `int` is passed in.
+/// Returns the low half of a register, in which an `int` is passed.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "it is what the kernel does"
@@ -196,7 +197,7 @@ fn integer(word: u64) -> i32 {
     (word as u32).cast_signed()
 }
 
-/// More than anything that is written at once here.
+/// Returns the length of a write, limited to more than any single write of the updater.
 fn length(word: u64) -> usize {
     usize::try_from(word).unwrap_or(0).min(1 << 20)
 }

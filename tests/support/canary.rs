@@ -1,4 +1,4 @@
-//! What must not be touched, and whether it was.
+//! Files that a test must leave unchanged, and the comparison that shows it.
 
 use super::host::Host;
 use super::users::mode;
@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 
-/// A tree of root's that no agent's user has any business in.
+/// A directory tree of root that no agent's user may read or change.
 pub struct Canary {
     pub dir: PathBuf,
     before: BTreeMap<PathBuf, String>,
@@ -38,7 +38,7 @@ impl Canary {
     fn look(dir: &Path) -> BTreeMap<PathBuf, String> {
         let mut found = BTreeMap::new();
         for (path, entry) in super::watch::tree(dir) {
-            let meta = fs::symlink_metadata(&path).expect("looked at a moment ago");
+            let meta = fs::symlink_metadata(&path).expect("the path exists");
             let content = super::md5_hex(&fs::read(&path).unwrap_or_default());
             let owner = (
                 meta.uid(),

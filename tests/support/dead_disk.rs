@@ -1,7 +1,8 @@
-//! A disk that is there and answers nothing: a file system in user space whose server reads every request and replies
-//! to the first alone. Whoever touches it sleeps where no signal wakes it, as on a broken controller or a dead server.
-#![expect(unsafe_code, reason = "mount(2) and umount2(2) have no safe word")]
+//! A mounted disk that does not answer: a file system in user space whose server reads every request but replies only to
+//! the first. A process that touches it sleeps, and no signal wakes it, as with a broken controller or a dead NFS server.
+#![expect(unsafe_code, reason = "std has no mount(2) and umount2(2)")]
 
+use super::platform::skipped;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -9,7 +10,7 @@ use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
-/// Of linux/fuse.h: the request that opens the conversation, and the version of the protocol that we speak.
+/// From linux/fuse.h: the first request, and below it the version of the protocol.
 const FUSE_INIT: u32 = 26;
 const VERSION: [u32; 2] = [7, 31];
 
@@ -19,11 +20,11 @@ pub struct DeadDisk {
 }
 
 impl DeadDisk {
-    /// Hides what is in the directory behind itself; none, loudly, where this machine does not let us.
+    /// Mounts the disk over this directory. Prints a reason and returns `None` if this machine does not allow it.
     pub fn over(dir: &Path) -> Option<Self> {
         let device = File::options().read(true).write(true).open("/dev/fuse");
         let Ok(device) = device else {
-            eprintln!("SKIPPED: there is no /dev/fuse that we may open");
+            skipped("there is no /dev/fuse that we may open");
             return None;
         };
         let options = format!(
@@ -32,7 +33,7 @@ impl DeadDisk {
         );
         let path = CString::new(dir.to_str()?).expect("a path");
         let options = CString::new(options).expect("options");
-        // SAFETY: all are strings with their NUL, which live through the call.
+        // SAFETY: all pointers are to strings that end with NUL and live through the call.
         let mounted = unsafe {
             libc::mount(
                 c"dead".as_ptr(),
@@ -43,7 +44,8 @@ impl DeadDisk {
             )
         };
         if mounted != 0 {
-            eprintln!("SKIPPED: cannot mount: {}", std::io::Error::last_os_error());
+            let error = std::io::Error::last_os_error();
+            skipped(&format!("cannot mount: {error}"));
             return None;
         }
         Some(Self {
@@ -53,7 +55,7 @@ impl DeadDisk {
     }
 }
 
-/// Ends with the file system, at which the read fails.
+/// Reads requests until the file system is unmounted: then the read fails.
 fn serve(mut device: File) {
     let mut request = vec![0; 1 << 20];
     while let Ok(got) = device.read(&mut request) {
@@ -72,10 +74,10 @@ fn serve(mut device: File) {
 }
 
 impl Drop for DeadDisk {
-    /// Whoever waits for it is told that it is gone.
+    /// Unmounts the disk. Processes that wait for it get an error.
     fn drop(&mut self) {
         let path = CString::new(self.dir.to_str().expect("a path")).expect("a path");
-        // SAFETY: a string with its NUL, which lives through the call.
+        // SAFETY: the pointer is to a string that ends with NUL and lives through the call.
         unsafe {
             libc::umount2(path.as_ptr(), libc::MNT_FORCE);
             libc::umount2(path.as_ptr(), libc::MNT_DETACH);

@@ -1,4 +1,4 @@
-//! A server of network faults: every connection gets what the test's own code writes into the socket.
+//! A server of network faults: the test's own code writes each answer into the socket.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -7,25 +7,25 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// No connection outlives this, whatever a test forgot.
+/// The longest life of a connection, also if a test forgets to close it.
 const LONGEST: Duration = Duration::from_secs(150);
 
 /// One request, and the socket to answer it on. Dropping it closes the connection.
 pub struct Exchange {
-    /// Counts from 0 over all requests of the server.
+    /// The number of this request, counted from 0 over all requests of the server.
     pub count: usize,
     pub method: String,
     pub path: String,
     pub head: String,
     pub body: String,
     pub stream: TcpStream,
-    /// The bytes that were sent, heads included.
+    /// The number of bytes sent so far, heads included.
     pub sent: usize,
     stop: Arc<AtomicBool>,
 }
 
 impl Exchange {
-    /// The offset of `Range: bytes=N-`.
+    /// Returns the offset in `Range: bytes=N-`.
     pub fn range(&self) -> Option<usize> {
         let line = self
             .head
@@ -39,13 +39,13 @@ impl Exchange {
             .ok()
     }
 
-    /// A whole answer with a Content-Length.
+    /// Sends a whole answer with a Content-Length.
     pub fn reply(&mut self, status: &str, headers: &[&str], body: &[u8]) {
         self.head(status, headers, Some(body.len()));
         self.send(body);
     }
 
-    /// What a good server does: all of it, or the rest from where Range says.
+    /// Answers as a good server does: with all bytes, or with those from the offset in Range.
     pub fn serve(&mut self, bytes: &[u8]) {
         let Some(from) = self.range() else {
             return self.reply("200 OK", &[], bytes);
@@ -62,13 +62,13 @@ impl Exchange {
         self.reply("206 Partial Content", &[&range], &bytes[from..]);
     }
 
-    /// The head for all of it, and the beginning of the body. The connection closes when the exchange is dropped.
+    /// Sends the head for all bytes, but only the beginning of the body. Dropping the exchange closes the connection.
     pub fn begin(&mut self, bytes: &[u8], sent: usize) {
         self.head("200 OK", &[], Some(bytes.len()));
         self.send(&bytes[..sent]);
     }
 
-    /// Status line and headers; without a length the body ends with the connection.
+    /// Sends the status line and headers. Without a length the body ends with the connection.
     pub fn head(&mut self, status: &str, headers: &[&str], length: Option<usize>) {
         let mut head = format!("HTTP/1.1 {status}\r\nConnection: close\r\n");
         for header in headers {
@@ -80,14 +80,14 @@ impl Exchange {
         self.send((head + "\r\n").as_bytes());
     }
 
-    /// Raw bytes; a peer that went away is no error.
+    /// Sends raw bytes. Ignores that the peer has closed the connection.
     pub fn send(&mut self, bytes: &[u8]) {
         let done = self.stream.write_all(bytes);
         let _ = done.and_then(|()| self.stream.flush());
         self.sent += bytes.len();
     }
 
-    /// Raw bytes at so many a second; false if the peer went away.
+    /// Sends raw bytes at so many a second. Returns false if the peer has closed the connection.
     pub fn send_slowly(&mut self, bytes: &[u8], per_second: usize) -> bool {
         let began = Instant::now();
         let mut sent = 0;
@@ -102,7 +102,7 @@ impl Exchange {
         true
     }
 
-    /// Says nothing more until the peer gives up or the test ends.
+    /// Sends nothing more and waits until the peer gives up or the test ends.
     pub fn hold(&mut self) {
         let began = Instant::now();
         let _ = self
@@ -118,7 +118,7 @@ impl Exchange {
         }
     }
 
-    /// Ends the connection by a reset once the peer's system has all that was sent, so that it is known what it got.
+    /// Resets the connection when the peer's kernel has all that was sent, so that the test knows how much arrived.
     pub fn reset(&mut self) {
         let began = Instant::now();
         while unsent(&self.stream) > 0 && !self.stopped() && began.elapsed() < LONGEST {
@@ -132,7 +132,21 @@ impl Exchange {
     }
 }
 
-/// The bytes that the peer's system has not acknowledged.
+impl Faults {
+    /// Starts a store of one tarball that stalls. The first request gets so many bytes and then nothing more. Later
+    /// requests get everything that they ask for.
+    pub fn stalling(bytes: Vec<u8>, sent: usize) -> Self {
+        Self::serve(move |mut exchange| {
+            if exchange.count > 0 {
+                return exchange.serve(&bytes);
+            }
+            exchange.begin(&bytes, sent);
+            exchange.hold();
+        })
+    }
+}
+
+/// Returns the number of bytes that the peer's kernel has not acknowledged.
 #[expect(unsafe_code, reason = "std has no call for it")]
 fn unsent(stream: &TcpStream) -> i32 {
     let mut bytes = 0;
@@ -149,11 +163,11 @@ fn reset_when_dropped(stream: &TcpStream) {
     };
     let size = u32::try_from(size_of_val(&linger)).expect("it is small");
     let (fd, value) = (stream.as_raw_fd(), (&raw const linger).cast());
-    // SAFETY: the kernel reads the struct, which is as long as it is told.
+    // SAFETY: the kernel reads the struct, and `size` is its length.
     unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, value, size) };
 }
 
-/// Listens on loopback and gives each request to `answer`, each on its own thread.
+/// A server on loopback that gives each request to `answer`, on a thread of its own.
 pub struct Faults {
     addr: SocketAddr,
     heads: Arc<Mutex<Vec<String>>>,
@@ -210,7 +224,7 @@ impl Faults {
         self.url("/releases")
     }
 
-    /// The heads of all requests so far, in order.
+    /// Returns the heads of all requests so far, in order.
     pub fn heads(&self) -> Vec<String> {
         self.heads
             .lock()

@@ -1,10 +1,11 @@
-//! A sandbox in which the real binary is the updater of one host: own directory, work directory, server, processes.
-//! Whatever was started in it is gone when it is dropped, also when the test panics.
+//! A sandbox in which the real binary is the updater of one host, with its own directory, work directory and server.
+//! Dropping it ends every process that was started in it, also when the test panics.
 
 use super::agent::Agent;
 use super::json::quote;
 use super::meta::Meta;
 use super::platform;
+use super::prepared;
 use super::procs;
 use super::watch::is_agent;
 use super::wire::Desired;
@@ -16,33 +17,33 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// How long anything may take that has no deadline of its own.
+/// The longest wait for anything that has no deadline of its own.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Marks what belongs to a sandbox, for processes that left its directory.
+/// The environment variable that marks the processes of a sandbox, also those that left its directory.
 pub const MARK: &str = "OPS_TEST_SANDBOX";
 
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
 pub struct Host {
-    /// The sandbox; agents log their calls here.
+    /// The sandbox's directory. Agents log their calls in it.
     pub dir: PathBuf,
     /// The updater's own directory.
     pub own: PathBuf,
-    /// Where agents live, unless a test says otherwise.
+    /// The work directory of agents, unless a test sets another one.
     pub work: PathBuf,
     pub meta: Meta,
     config: BTreeMap<String, String>,
     env: Vec<(String, String)>,
-    /// A copy of the binary to run, when it is not the one under test itself.
+    /// A copy of the binary to run instead of the binary under test.
     pub copy: Option<PathBuf>,
-    /// As whom the daemon runs, when not as who runs the tests.
+    /// The user and group of the daemon, if they are not those of the tests.
     pub ids: Option<(u32, u32)>,
     daemon: Option<Child>,
 }
 
 impl Host {
-    /// Directories, a server and a cfg.json with an interval of 1 s. Nothing runs yet.
+    /// Makes directories, a server and a cfg.json with an interval of 1 s. Starts no process.
     pub fn new() -> Self {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let tmp = std::env::temp_dir()
@@ -72,8 +73,8 @@ impl Host {
         host
     }
 
-    /// A host on which this version of an agent called demo already runs.
-    pub fn with_demo(version: &str) -> Self {
+    /// Returns a host on which the daemon has installed and started this version of an agent called demo.
+    pub fn with_installed_demo(version: &str) -> Self {
         let mut host = Self::new();
         host.publish(&Agent::new("demo", version));
         host.desire(&[host.want("demo", version)]);
@@ -82,7 +83,30 @@ impl Host {
         host
     }
 
-    /// Sets a key of cfg.json to a piece of JSON, and writes it.
+    /// Returns a host on which this version of demo runs as after an installation. It is for tests of other promises: an
+    /// installation takes 5 s, because the start is watched.
+    pub fn with_demo(version: &str) -> Self {
+        Self::with_running(&Agent::new("demo", version))
+    }
+
+    /// Returns the same with an agent of the test's own.
+    pub fn with_running(agent: &Agent) -> Self {
+        let mut host = Self::new();
+        prepared::settle(&host, std::slice::from_ref(agent));
+        host.start();
+        host.wait_running(&agent.name, &agent.version);
+        // When it sends the next heartbeat, the daemon has taken in the first answer and recorded what it observed. Commands
+        // read it from the status file, which is written a moment later.
+        host.wait_beats(1);
+        let reported = format!(r#""version":"{}","desired""#, agent.version);
+        host.wait_for("the agent to be in the status file", || {
+            let status = std::fs::read_to_string(host.own.join("var/status.json"));
+            status.is_ok_and(|text| text.contains(&reported))
+        });
+        host
+    }
+
+    /// Sets a key of cfg.json to a piece of JSON, and writes the file.
     pub fn set(&mut self, key: &str, json: &str) {
         self.config.insert(key.to_owned(), json.to_owned());
         self.write_config();
@@ -110,18 +134,18 @@ impl Host {
         self.own.join("cfg.json")
     }
 
-    /// A variable of the daemon's environment, from its next start on.
+    /// Sets a variable of the daemon's environment, for its next start.
     pub fn env(&mut self, key: &str, value: &str) {
         self.env.push((key.to_owned(), value.to_owned()));
     }
 
-    /// What the daemon runs from.
+    /// Returns the path of the program that the daemon runs.
     pub fn program(&self) -> PathBuf {
         self.copy.clone().unwrap_or_else(platform::binary)
     }
 
-    /// The binary with `-c cfg.json`, not yet run. It leads a process group of its own, and is asked for no backtrace: to
-    /// read its symbols takes a debug build more memory than a child may have, and it hangs where a release just ends.
+    /// Returns the command of the binary with `-c cfg.json`. The process leads its own group. It prints no backtrace: a
+    /// debug build needs more memory to read its symbols than a child may have, and hangs where a release just ends.
     pub fn command(&self) -> Command {
         let mut command = platform::command(&self.program());
         if let Some((uid, gid)) = self.ids {
@@ -138,24 +162,24 @@ impl Host {
         command
     }
 
-    /// Runs it with one more argument to its end.
+    /// Runs the binary to its end with one more argument.
     pub fn run(&self, argument: &str) -> Output {
         self.run_with(&[argument])
     }
 
-    /// The same with several.
+    /// Runs the binary to its end with several more arguments.
     pub fn run_with(&self, arguments: &[&str]) -> Output {
         let output = self.command().args(arguments).output();
         output.expect("the binary runs")
     }
 
-    /// Starts the daemon; it need not be ready yet.
+    /// Starts the daemon. Does not wait until it is ready.
     pub fn start(&mut self) {
         let command = self.command();
         self.start_as(command);
     }
 
-    /// Starts the daemon by a command of the test's own, its output to the sandbox's log.
+    /// Starts the daemon with a command of the test's own. Its output goes to the sandbox's log.
     pub fn start_as(&mut self, mut command: Command) {
         self.start_as_is(&mut command);
     }
@@ -166,7 +190,7 @@ impl Host {
         self.daemon = Some(command.spawn().expect("the binary runs"));
     }
 
-    /// What it prints goes to the sandbox's log.
+    /// Sends the output of the command to the sandbox's log.
     pub fn log_into_file(&self, command: &mut Command) {
         let log = fs::File::options()
             .create(true)
@@ -177,7 +201,7 @@ impl Host {
         command.stdout(out).stderr(log);
     }
 
-    /// False once a daemon that was started has ended without being told to.
+    /// Returns false if the daemon was started and has ended by itself.
     pub fn daemon_is_well(&self) -> bool {
         self.daemon
             .as_ref()
@@ -203,13 +227,13 @@ impl Host {
         status.expect("waited for")
     }
 
-    /// TERM, and what it exited with.
+    /// Sends TERM to the daemon and returns its exit status.
     pub fn stop(&mut self) -> ExitStatus {
         self.signal_daemon(libc::SIGTERM);
         self.wait_exit()
     }
 
-    /// Kills the daemon and every child of it that is this binary; control scripts and agents stay.
+    /// Kills the daemon and its workers. Control scripts and agents keep running.
     pub fn kill_updater(&mut self) {
         self.kill_where(|pid| {
             !procs::args(pid)
@@ -218,7 +242,7 @@ impl Host {
         });
     }
 
-    /// Kills the daemon, its children and the control scripts they run; agents stay.
+    /// Kills the daemon, its workers and their control scripts. Agents keep running.
     pub fn kill_updater_and_scripts(&mut self) {
         self.kill_where(|_| true);
     }
@@ -239,7 +263,7 @@ impl Host {
             .publish(&agent.name, &agent.version, agent.tarball(&self.dir));
     }
 
-    /// An entry that wants this agent started, from our store into our work directory.
+    /// Returns a desired entry that starts this agent, from the sandbox's store in the sandbox's work directory.
     pub fn want(&self, name: &str, version: &str) -> Desired {
         Desired {
             name: name.to_owned(),
@@ -274,7 +298,7 @@ impl Drop for Host {
     }
 }
 
-/// Kills whatever belongs to a sandbox until nothing is left of it.
+/// Kills the processes of a sandbox until none is left.
 pub fn end_sandbox(dir: &Path) {
     for _ in 0..200 {
         let left = procs::in_sandbox(dir);

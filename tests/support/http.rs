@@ -1,10 +1,10 @@
-//! A client that sends what a test gives it and reads until the end, and ports that nobody listens on.
+//! A client that sends a test's bytes and reads until the end, and ports on which nothing listens.
 
 use super::agent::Agent;
 use super::host::Host;
 use super::json::quote;
 use std::io::{self, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 #[derive(Debug)]
@@ -24,10 +24,18 @@ impl Reply {
     }
 }
 
-/// An address of this host, as `127.0.0.1`, with a port that was free a moment ago.
+/// Returns this address of the host, such as `127.0.0.1`, with a port that was free a moment ago.
 pub fn free(ip: &str) -> String {
     let listener = TcpListener::bind((ip, 0)).expect("a free port");
     listener.local_addr().expect("an address").to_string()
+}
+
+/// Returns the address by which other hosts know this machine, if it has one.
+pub fn outer_ip() -> Option<String> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    let ip = socket.local_addr().ok()?.ip();
+    (!ip.is_loopback()).then(|| ip.to_string())
 }
 
 pub fn connect(addr: &str) -> io::Result<TcpStream> {
@@ -37,7 +45,7 @@ pub fn connect(addr: &str) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Sends these bytes and reads all that comes.
+/// Sends these bytes and reads until the connection ends.
 pub fn send(addr: &str, bytes: &[u8]) -> io::Result<Reply> {
     let mut stream = connect(addr)?;
     stream.write_all(bytes)?;
@@ -66,7 +74,7 @@ pub fn get(addr: &str, path: &str) -> Reply {
 }
 
 impl Host {
-    /// Has it answer HTTP there from its next start or reload on.
+    /// Enables the HTTP endpoint on this address, from the next start or reload on.
     pub fn listen_at(&mut self, addr: &str) {
         let http = format!("{{\"enabled\": true, \"listen\": {}}}", quote(addr));
         self.set("http", &http);
@@ -79,7 +87,7 @@ impl Host {
         });
     }
 
-    /// A daemon that answers HTTP, and where.
+    /// Returns a host whose daemon answers HTTP, and its address.
     pub fn answering() -> (Self, String) {
         let mut host = Self::new();
         let addr = free("127.0.0.1");
@@ -89,7 +97,7 @@ impl Host {
         (host, addr)
     }
 
-    /// One on which an agent called demo runs, too.
+    /// Returns the same with a running agent called demo.
     pub fn answering_with_demo() -> (Self, String) {
         let (host, addr) = Self::answering();
         host.publish(&Agent::new("demo", "1.0.0"));

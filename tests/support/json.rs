@@ -1,4 +1,4 @@
-//! Reading JSON loosely: what is not there is null, what is not text is empty.
+//! Reads JSON loosely: a missing value is null, and a value that is not text is an empty text.
 
 use miniserde::json::{self, Number, Value};
 
@@ -46,7 +46,7 @@ impl Json for Value {
     }
 }
 
-/// The text as JSON, null if it is none.
+/// Parses a text. Returns null if it is not JSON.
 pub fn parse(text: &str) -> Value {
     json::from_str(text).unwrap_or(Value::Null)
 }

@@ -1,14 +1,14 @@
-//! A directory in memory, for what would wait for a disk: tens of thousands of directories, hundreds of megabytes.
+//! A directory in memory, for tests that a disk would slow down: tens of thousands of directories, hundreds of megabytes.
 
 use super::host::Host;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What the largest test takes, and is asked to have free.
+/// The memory that the largest test needs, in bytes.
 const ROOM: u64 = 2 << 30;
 
-/// In the sandbox all the same where memory has no room. Gone when it is dropped.
+/// A directory in memory, or in the sandbox if memory has too little room. Dropping it removes it.
 pub struct InMemory {
     pub dir: PathBuf,
 }

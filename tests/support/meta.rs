@@ -1,5 +1,5 @@
-//! An ops-meta that answers as the stock server does, and beside it a release store that knows Range.
-//! Remembers every request. The answer is what was last desired, unless a test gives it word for word.
+//! An ops-meta that answers as the stock server does, with a release store that supports Range.
+//! It records every request. The answer is the last desired state, unless a test sets an exact answer.
 
 use super::wire::{Answer, Desired, Seen, stock_answer};
 use std::collections::BTreeMap;
@@ -33,8 +33,8 @@ impl Meta {
         Self::start_at("127.0.0.1:0", None)
     }
 
-    /// On this address; with a directory, releases missing in memory are served from `{dir}/{arch}/…`, and
-    /// `{dir}/desired.json`, if it is there, is the answer to every heartbeat.
+    /// Starts the server on this address. With a directory, a release that is not in memory is served from
+    /// `{dir}/{arch}/…`, and `{dir}/desired.json`, if it exists, is the answer to every heartbeat.
     pub fn start_at(addr: &str, dir: Option<PathBuf>) -> Self {
         let server = Arc::new(Server::http(addr).expect("a free port on loopback"));
         let addr = server.server_addr().to_ip().expect("a TCP listener");
@@ -59,12 +59,12 @@ impl Meta {
         }
     }
 
-    /// `host:port`, as cfg.json wants it.
+    /// Returns the address as `host:port`, the form of cfg.json.
     pub fn addr(&self) -> String {
         self.addr.to_string()
     }
 
-    /// The URL of a path on this server.
+    /// Returns the URL of a path on this server.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.addr)
     }
@@ -79,12 +79,12 @@ impl Meta {
         state.answer = None;
     }
 
-    /// From now on every heartbeat gets this.
+    /// Answers every heartbeat with this from now on.
     pub fn answer(&self, answer: Answer) {
         lock(&self.state).answer = Some(answer);
     }
 
-    /// Back to what is desired.
+    /// Answers heartbeats with the desired state again.
     pub fn answer_normally(&self) {
         lock(&self.state).answer = None;
     }
@@ -100,7 +100,7 @@ impl Meta {
         lock(&self.state).files.remove(path);
     }
 
-    /// Puts a tarball and its `.md5` where the contract wants them.
+    /// Serves a tarball and its `.md5` at the paths of the contract.
     pub fn publish(&self, name: &str, version: &str, tarball: Vec<u8>) {
         let path = super::release_path(name, version);
         let line = format!("{}  {name}-{version}.tar.gz\n", super::md5_hex(&tarball));
@@ -112,22 +112,32 @@ impl Meta {
         lock(&self.state).seen.clone()
     }
 
-    /// The requests since the last call; for a server that runs for long.
+    /// Returns the requests since the last call and forgets them, for a server that runs for long.
     pub fn take_seen(&self) -> Vec<Seen> {
         std::mem::take(&mut lock(&self.state).seen)
     }
 
-    /// The heartbeats so far, oldest first.
+    /// Returns the heartbeats so far, oldest first.
     pub fn beats(&self) -> Vec<Seen> {
         let mut seen = self.seen();
-        seen.retain(|request| request.method == "POST");
+        seen.retain(Seen::is_beat);
         seen
     }
 
-    /// The requests for releases and configurations so far.
+    pub fn count_beats(&self) -> usize {
+        let state = lock(&self.state);
+        state.seen.iter().filter(|seen| seen.is_beat()).count()
+    }
+
+    pub fn last_beat(&self) -> Option<Seen> {
+        let state = lock(&self.state);
+        state.seen.iter().rfind(|seen| seen.is_beat()).cloned()
+    }
+
+    /// Returns the requests for releases and configurations so far.
     pub fn downloads(&self) -> Vec<Seen> {
         let mut seen = self.seen();
-        seen.retain(|request| request.method != "POST");
+        seen.retain(|request| !request.is_beat());
         seen
     }
 }
@@ -142,7 +152,7 @@ impl Drop for Meta {
     }
 }
 
-/// A test that panicked while it held the lock left whole data behind.
+/// Takes the lock, also after a thread panicked while it held it: the data is complete even then.
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state
         .lock()
@@ -164,7 +174,7 @@ fn respond(mut request: Request, state: &Mutex<State>, dir: Option<&Path>) {
         body: String::from_utf8_lossy(&body).into_owned(),
     };
     let range = seen.header("Range").map(str::to_owned);
-    let (is_beat, path) = (seen.method == "POST", seen.path.clone());
+    let (is_beat, path) = (seen.is_beat(), seen.path.clone());
     let mut state = lock(state);
     state.seen.push(seen);
     let answer = if is_beat {
@@ -219,7 +229,7 @@ fn file_answer(state: &State, dir: Option<&Path>, path: &str, range: Option<&str
     }
 }
 
-/// A release below the directory; nothing that names a way out of it.
+/// Reads a release below the directory. Returns `None` for a path that leads out of it.
 fn file_in(dir: &Path, path: &str) -> Option<Vec<u8>> {
     let below = path.strip_prefix("/releases/")?;
     if below

@@ -1,6 +1,6 @@
-//! What the integration tests and the demo stand on: a stock-compatible ops-meta with a release store, a server of
-//! network faults, tarballs and sample agents, and a sandbox host to run the real binary in.
-//! Never knows what a test wants to prove. What reads the registers of a traced process is for `x86_64` alone.
+//! The tools of the integration tests and of the demo: an ops-meta with a release store, a server of network faults,
+//! tarballs, sample agents, and a sandbox host that runs the real binary. No file here depends on a single test.
+//! The files that read the registers of a traced process are for `x86_64` only.
 #![allow(
     dead_code,
     reason = "two programs share it, and neither uses all of it"
@@ -13,6 +13,7 @@ pub mod calls;
 pub mod canary;
 #[cfg(target_os = "linux")]
 pub mod dead_disk;
+pub mod falcon;
 pub mod fault;
 pub mod host;
 pub mod http;
@@ -38,7 +39,7 @@ pub mod users;
 pub mod watch;
 pub mod wire;
 
-/// Where the contract wants the tarball of a version, as the path of a URL.
+/// Returns the path of a version's tarball in URLs, as the contract defines it.
 pub fn release_path(name: &str, version: &str) -> String {
     format!("/releases/{}/{name}-{version}.tar.gz", platform::arch())
 }

@@ -1,10 +1,9 @@
-//! Names and addresses as a host in trouble has them: own /etc/hosts and /etc/resolv.conf in a mount namespace, addresses
-//! that never answer, name servers that answer what a test says. Needs root; a test asks [`can_mount`] first.
+//! Names and addresses of a host in trouble: its own /etc/hosts and /etc/resolv.conf in a mount namespace, addresses that
+//! never answer, name servers that answer as a test wants. Needs root. A test calls [`can_mount`] first.
 
 use super::host::Host;
 use super::platform;
 use std::fs;
-use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
@@ -14,19 +13,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// False, said where no test harness swallows it, when this process may not mount.
+/// Returns whether this process may mount. If not, prints that the test is skipped.
 pub fn can_mount() -> bool {
     let done = Command::new("unshare").args(["-m", "true"]).status();
     let can = done.is_ok_and(|status| status.success());
     if !can {
-        let thread = std::thread::current();
-        let test = thread.name().unwrap_or("a test");
-        let _ = writeln!(std::io::stderr(), "SKIPPED: needs root to mount: {test}");
+        platform::skipped("needs root to mount");
     }
     can && platform::has_own("the resolver")
 }
 
-/// The daemon in a mount namespace of its own, where each file is another.
+/// Returns the command of the daemon in a mount namespace of its own, in which each of these files is replaced.
 pub fn with_files(host: &Host, files: &[(&str, &Path)]) -> Command {
     let mut lines = "mount --make-rprivate /".to_owned();
     for (file, instead) in files {
@@ -44,7 +41,7 @@ pub fn with_files(host: &Host, files: &[(&str, &Path)]) -> Command {
     command
 }
 
-/// The daemon where these lines are /etc/hosts, and names that are not in it are asked from this name server.
+/// Returns the command of the daemon with these lines as /etc/hosts and with this name server for all other names.
 pub fn with_names(host: &Host, hosts: &str, name_server: Ipv4Addr) -> Command {
     let write = |name: &str, text: &str| -> PathBuf {
         let path = host.dir.join(name);
@@ -59,7 +56,7 @@ pub fn with_names(host: &Host, hosts: &str, name_server: Ipv4Addr) -> Command {
     )
 }
 
-/// An address where nobody answers, not even with a refusal: its queue is full, so that whatever comes is dropped.
+/// An address that does not answer, not even with a refusal. Its queue is full, so the kernel drops new connections.
 pub struct Blackhole {
     listener: TcpListener,
     queued: Vec<TcpStream>,
@@ -73,7 +70,7 @@ impl Blackhole {
         let mut queued = Vec::new();
         while let Ok(stream) = TcpStream::connect_timeout(&addr, Duration::from_millis(300)) {
             queued.push(stream);
-            assert!(queued.len() < 10, "the queue of {addr} never fills");
+            assert!(queued.len() < 10, "the queue of {addr} does not fill");
         }
         Self { listener, queued }
     }
@@ -91,8 +88,8 @@ fn shorten_queue(listener: &TcpListener) {
     assert_eq!(done, 0, "a shorter queue");
 }
 
-/// A name server at the one port that resolvers ask, on an address of loopback of its own. What it answers to a query
-/// is the test's own code's; None is silence.
+/// A name server on port 53 of a loopback address of its own. The test's own code answers each query; `None` means no
+/// answer.
 pub struct NameServer {
     pub addr: Ipv4Addr,
     queries: Arc<AtomicUsize>,
@@ -142,7 +139,7 @@ impl NameServer {
     }
 }
 
-/// What a good name server answers: 127.0.0.1 to a question for an address of IPv4, and nothing to any other.
+/// Answers as a good name server does: 127.0.0.1 for a query of an IPv4 address, no record for any other.
 pub fn loopback(query: &[u8]) -> Vec<u8> {
     let record = b"\xc0\x0c\0\x01\0\x01\0\0\0\x01\0\x04\x7f\0\0\x01";
     if is_for_ipv4(query) {
@@ -152,12 +149,12 @@ pub fn loopback(query: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Whether the question, which ends with type and class, is for type A.
+/// Whether the query is for type A. A query ends with type and class.
 pub fn is_for_ipv4(query: &[u8]) -> bool {
     question(query).ends_with(b"\0\x01\0\x01")
 }
 
-/// An answer with this code and, unless it is empty, this one record.
+/// Makes an answer with this code and, unless it is empty, with this record.
 pub fn reply(query: &[u8], code: u8, record: &[u8]) -> Vec<u8> {
     let records = u8::from(!record.is_empty());
     let head = [
@@ -177,7 +174,7 @@ pub fn reply(query: &[u8], code: u8, record: &[u8]) -> Vec<u8> {
     [&head, question(query), record].concat()
 }
 
-/// What follows the head, without the records of extensions.
+/// Returns the question section: the bytes after the head, without the records of extensions.
 fn question(query: &[u8]) -> &[u8] {
     let rest = &query[12..];
     let end = rest.iter().position(|byte| *byte == 0);

@@ -1,17 +1,57 @@
-//! The binary under test: where it is, what it is made for, and how it runs on this machine.
+//! The binary under test: its path, its architecture, and how it runs on this machine.
 //!
-//! `OPS_UPDATER_BIN` names it; without it, it is the one that cargo built. It may be made for another arch than the
-//! tests: the store then has releases for that one. The updater runs itself, and `control` scripts run it, so the
-//! kernel must know who runs a foreign one (`binfmt_misc`; `.ci/run cross` sees to it). `OPS_UPDATER_RUNNER` are words to
-//! put before it where a test itself starts it, as `qemu-aarch64-static -cpu cortex-a53` or `valgrind`.
+//! `OPS_UPDATER_BIN` names the binary. Without the variable it is the one that cargo built. It may be built for another
+//! arch than the tests; the store then has releases for that arch. The updater starts itself, and `control` scripts start
+//! it, so the kernel must know the emulator (`binfmt_misc`, which `.ci/run cross` sets up). `OPS_UPDATER_RUNNER` has the
+//! words before the binary where a test starts it, such as `qemu-aarch64-static -cpu cortex-a53` or `valgrind`.
 
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Duration;
 
-/// The binary under test.
+/// Returns the path of the binary under test. Root gets a copy if the source tree belongs to somebody else, as with
+/// `sudo cargo test`: the updater refuses to run as root from there.
 pub fn binary() -> PathBuf {
+    static SAFE: OnceLock<PathBuf> = OnceLock::new();
+    SAFE.get_or_init(|| {
+        let binary = built();
+        if uid_and_mode("/proc/self".as_ref()).0 != 0 || binary.ancestors().all(is_of_root) {
+            return binary;
+        }
+        copy_for_root(&binary)
+    })
+    .clone()
+}
+
+fn uid_and_mode(path: &Path) -> (u32, u32) {
+    let meta = std::fs::metadata(path).expect("it is there");
+    (meta.uid(), meta.mode())
+}
+
+fn is_of_root(path: &Path) -> bool {
+    let (uid, mode) = uid_and_mode(path);
+    uid == 0 && (mode & 0o022 == 0 || mode & 0o1000 != 0)
+}
+
+/// Copies the binary into a directory of root's. Its name tells builds apart, so that later runs use the copy again.
+fn copy_for_root(binary: &Path) -> PathBuf {
+    let dir = std::env::temp_dir().join("ops-updater-test-binary");
+    let _ = std::fs::create_dir(&dir);
+    assert_eq!(uid_and_mode(&dir).0, 0, "{} is root's", dir.display());
+    let meta = std::fs::metadata(binary).expect("the binary");
+    let copy = dir.join(format!("{}-{}", meta.ino(), meta.mtime_nsec()));
+    if !copy.exists() {
+        let fresh = copy.with_extension(std::process::id().to_string());
+        std::fs::copy(binary, &fresh).expect("a copy of the binary");
+        std::fs::rename(&fresh, &copy).expect("a copy of the binary");
+    }
+    copy
+}
+
+fn built() -> PathBuf {
     let built = option_env!("CARGO_BIN_EXE_ops-updater").map(PathBuf::from);
     let path = given().or(built).expect("OPS_UPDATER_BIN names the binary");
     path.canonicalize()
@@ -22,7 +62,7 @@ fn given() -> Option<PathBuf> {
     std::env::var_os("OPS_UPDATER_BIN").map(PathBuf::from)
 }
 
-/// A command that runs this binary, by the runner if one is given.
+/// Makes a command that runs this binary, through the runner if there is one.
 pub fn command(binary: &Path) -> Command {
     let runner = std::env::var("OPS_UPDATER_RUNNER").unwrap_or_default();
     let mut words = runner.split_whitespace();
@@ -34,7 +74,7 @@ pub fn command(binary: &Path) -> Command {
     command
 }
 
-/// The directory of a release store that the releases for the binary under test are in.
+/// Returns the arch of the binary under test, which is the name of its directory in a release store.
 pub fn arch() -> String {
     let os = match std::env::consts::OS {
         "macos" => "darwin",
@@ -52,7 +92,8 @@ fn own_cpu() -> &'static str {
     }
 }
 
-/// What the ELF header says, so that the binary's own words can be held against it. Else what runs the tests.
+/// Reads the architecture from the ELF header, so that tests can compare it with what the binary prints. Without such a
+/// header it is the architecture of the tests.
 fn cpu_of(binary: &Path) -> &'static str {
     let bytes = std::fs::read(binary).unwrap_or_default();
     match (bytes.get(..4), bytes.get(18)) {
@@ -68,19 +109,23 @@ fn is_emulated() -> bool {
     cpu != own_cpu() && (own_cpu(), cpu) != ("amd64", "386")
 }
 
-/// Not in an emulator, where this would be the emulator's own and the test that looks at it prove nothing. False is said
-/// where no test harness swallows it.
+/// Prints why a test, or a part of one, is skipped. It writes where the test harness does not capture it.
+pub fn skipped(why: &str) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}: {test}");
+}
+
+/// Returns false in an emulator and prints that the test is skipped: the test would examine the emulator instead of the
+/// binary.
 pub fn has_own(what: &str) -> bool {
     if is_emulated() {
-        let thread = std::thread::current();
-        let test = thread.name().unwrap_or("a test");
-        let words = format!("SKIPPED: {what} would be the emulator's: {test}");
-        let _ = writeln!(std::io::stderr(), "{words}");
+        skipped(&format!("{what} would be the emulator's"));
     }
     !is_emulated()
 }
 
-/// Whether the kernel loads it without a dynamic linker, which counts as memory too.
+/// Whether the kernel loads the binary without a dynamic linker. A dynamic linker needs memory too.
 pub fn is_static() -> bool {
     let bytes = std::fs::read(binary()).expect("the binary");
     !bytes
@@ -88,7 +133,7 @@ pub fn is_static() -> bool {
         .any(|window| window == b"/ld-linu" || window == b"ld-musl-")
 }
 
-/// What takes so long on a processor may take this long here.
+/// Returns how long a test waits on this machine for what takes `time` on a real processor.
 pub fn patience(time: Duration) -> Duration {
     if is_emulated() { time * 3 } else { time }
 }

@@ -1,5 +1,5 @@
-//! The steps of a run by name, so that another run can be stopped at the same one: who makes the call, what it would
-//! change, and for which time. Times differ from run to run; names do not.
+//! Names for the system calls of a run that change something, so that another run can be stopped at the same call. A name
+//! has the process, the change and a count. Times differ from run to run; names do not.
 
 use super::calls::{self, Change};
 use super::trace::{Call, Verdict, Watch};
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A step that was made.
+/// A call that changed something. Here it is called a step.
 #[derive(Clone, Debug)]
 pub struct Step {
     /// `act rename work/demo/.version.tmp work/demo/.version #1`.
@@ -17,15 +17,18 @@ pub struct Step {
 }
 
 impl Step {
-    /// Whether the process that makes it is one of an agent's scripts, or about to become one.
+    /// Whether the process is a control script, or a fork that is about to become one.
     pub fn is_of_a_script(&self) -> bool {
         let role = self.key.split(' ').next().unwrap_or_default();
         role.ends_with('\'')
     }
 
-    /// For which time this was.
+    /// Returns the count in the name: 1 for the first such step of the run.
     pub fn count(&self) -> usize {
-        let (_, count) = self.key.rsplit_once('#').expect("a key has it");
+        let (_, count) = self
+            .key
+            .rsplit_once('#')
+            .expect("a key ends with its count");
         count.parse().expect("a number")
     }
 }
@@ -43,7 +46,7 @@ impl Naming {
         }
     }
 
-    /// The name of a call that changes something.
+    /// Names a call. Returns `None` if it changes nothing.
     pub fn name(&mut self, call: &Call) -> Option<Step> {
         let change = calls::change(call, &self.sandbox)?;
         let name = format!("{} {}", call.role, change.words(&self.sandbox));
@@ -54,7 +57,7 @@ impl Naming {
     }
 }
 
-/// Writes down every step that succeeds, in order.
+/// Records every step that succeeds, in order.
 pub struct Recorder {
     naming: Naming,
     begun: HashMap<i32, Step>,
@@ -89,14 +92,14 @@ impl Watch for Recorder {
     }
 }
 
-/// Gives its verdict at one step.
+/// Returns its verdict at one step, and `Go` at all others.
 pub struct Killer {
     naming: Naming,
     key: String,
     is_after: bool,
     verdict: Verdict,
     inside: Option<i32>,
-    /// The moment has come.
+    /// Set when the step was reached.
     pub hit: Arc<AtomicBool>,
 }
 
@@ -142,16 +145,16 @@ impl Watch for Killer {
     }
 }
 
-/// Lets calls fail from one step on: that one alone, or all of a kind until it is healed.
+/// Makes calls fail from one step on: only that call, or all calls of a kind until it is healed.
 pub struct Breaker {
     naming: Naming,
     key: String,
     errno: i32,
     is_single: bool,
     prevents: Box<dyn Fn(&Change) -> bool + Send>,
-    /// It has begun.
+    /// Set when the first call failed.
     pub hit: Arc<AtomicBool>,
-    /// It is over.
+    /// Set by the test when calls shall succeed again.
     pub healed: Arc<AtomicBool>,
 }
 
@@ -185,7 +188,7 @@ impl Watch for Breaker {
             self.hit.store(true, Ordering::Relaxed);
         }
         let is_on = self.hit.load(Ordering::Relaxed) && !self.healed.load(Ordering::Relaxed);
-        // A full disk has room for a name that was new when the steps were recorded and is there now.
+        // The step itself need not fail on a full disk: a file that was made in the recorded run may exist in this run.
         let fails = if self.is_single {
             is_it
         } else {

@@ -1,6 +1,6 @@
-//! What a disk may hold after its power was cut: a model of a file system that promises no more than POSIX does. The
-//! bytes of a file last once it was synced, a name once its directory was; until then the disk may have kept any of the
-//! changes and not the others, in whichever order.
+//! The states of a disk after a power cut: a model of a file system that promises no more than POSIX does. The bytes of a
+//! file are durable when the file was synced, and a name when its directory was synced. Until then the disk may have kept
+//! any of the changes without the others, in any order.
 
 use super::calls::Change;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,45 +17,45 @@ enum Node {
         bytes: Vec<u8>,
         is_synced: bool,
     },
-    /// Its names as programs see them now.
+    /// The names in the directory as programs see them now.
     Dir(Names),
 }
 
-/// One name that comes to stand for a file, or no longer does.
+/// One name that is added to a directory or removed from it.
 #[derive(Clone)]
 struct Edit {
     dir: Number,
     name: OsString,
-    /// The file that the name is for, or is taken from.
+    /// The file of this name.
     node: Number,
     is_set: bool,
 }
 
-/// What happens at once or not at all, and lasts when all of its directories were synced.
+/// Edits that happen together or not at all. They are durable when all of their directories were synced.
 #[derive(Clone)]
 struct Pending {
     edits: Vec<Edit>,
     unsynced: BTreeSet<Number>,
 }
 
-/// The disk with all that was done to it, and what of it would last.
+/// The disk with all changes, and those of them that are durable.
 #[derive(Clone)]
 pub struct Disk {
     root: PathBuf,
     nodes: Vec<Node>,
-    /// Of each directory the names that last.
+    /// The durable names of each directory.
     lasting: BTreeMap<Number, Names>,
     pending: Vec<Pending>,
 }
 
-/// What the disk holds after the power is back.
+/// The content of the disk when the power is back.
 pub struct Found<'a> {
     disk: &'a Disk,
     names: BTreeMap<Number, Names>,
 }
 
 impl Disk {
-    /// A disk on which all that is below `root` has been for long.
+    /// Makes a disk on which everything below `root` is durable.
     pub fn of(root: &Path) -> Self {
         let mut disk = Self {
             root: root.to_path_buf(),
@@ -101,7 +101,7 @@ impl Disk {
         }
     }
 
-    /// The number of what is at this path for programs.
+    /// Returns the number of the node that programs see at this path.
     fn now(&self, path: &Path) -> Option<Number> {
         let mut number = 0;
         for part in parts(&self.root, path) {
@@ -121,10 +121,10 @@ impl Disk {
         (dir, path.file_name().expect("a name").to_owned())
     }
 
-    /// Makes names stand for files or cease to, all at once.
+    /// Adds and removes names, all at once.
     fn edit(&mut self, edits: Vec<Edit>) {
         if edits.is_empty() {
-            // What a script made is not known here, nor is that it goes.
+            // The model does not know what a script made, so it ignores its removal.
             return;
         }
         let mut unsynced = BTreeSet::new();
@@ -166,7 +166,7 @@ impl Disk {
         })
     }
 
-    /// Does to the disk what a program did.
+    /// Applies a change that a program made.
     pub fn apply(&mut self, change: &Change) {
         match change {
             Change::Create(path, empties) => match self.now(path) {
@@ -257,8 +257,8 @@ impl Disk {
         }
     }
 
-    /// Every disk that could be found if the power were cut now: nothing of what was not synced, all of it, its
-    /// beginning up to each change, each change alone, and all but one.
+    /// Returns the disks that a restart could find if the power were cut now. They have none of the changes that are not
+    /// synced, all of them, the first ones up to each change, each change alone, or all but one.
     pub fn after_a_cut(&self) -> Vec<Found<'_>> {
         let count = self.pending.len();
         let mut kept: BTreeSet<Vec<bool>> = BTreeSet::new();
@@ -321,7 +321,7 @@ impl Found<'_> {
         self.at(path).is_some()
     }
 
-    /// The bytes of a file; none if it is not there, or if they are not sure to be its own.
+    /// Returns the bytes of a file, or `None` if it is missing or its bytes are not durable.
     pub fn read(&self, path: &Path) -> Option<&[u8]> {
         match &self.disk.nodes[self.at(path)?] {
             Node::File { bytes, is_synced } => is_synced.then_some(bytes),

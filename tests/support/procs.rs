@@ -1,20 +1,21 @@
-//! Processes as /proc shows them, found by the sandbox they belong to, never by name. Linux only.
+//! Processes as /proc shows them. They are found by their sandbox, never by name. Linux only.
 
 use super::host::PATIENCE;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Every process that works in the sandbox, was started with it in its arguments, or carries it in its environment.
+/// Returns every process that has the sandbox in its working directory, its arguments or its environment.
 /// The sandbox's name must not be the beginning of another's.
 pub fn in_sandbox(dir: &Path) -> Vec<u32> {
     let needle = dir.as_os_str().as_bytes();
     let own = std::process::id();
     let belongs = |pid: u32| {
         let base = PathBuf::from(format!("/proc/{pid}"));
-        let holds = |bytes: Vec<u8>| bytes.windows(needle.len()).any(|window| window == needle);
+        let holds = |bytes: Vec<u8>| contains(&bytes, needle);
         cwd(pid).is_some_and(|cwd| cwd.starts_with(dir))
             || fs::read(base.join("cmdline")).is_ok_and(holds)
             || fs::read(base.join("environ")).is_ok_and(holds)
@@ -25,6 +26,22 @@ pub fn in_sandbox(dir: &Path) -> Vec<u32> {
         .collect()
 }
 
+/// Searches with memmem: every test searches the environment of every process at its end, and unoptimized Rust would
+/// take as long for it as for the rest of the test.
+#[expect(unsafe_code, reason = "std has no call for it")]
+fn contains(bytes: &[u8], needle: &[u8]) -> bool {
+    // SAFETY: each pointer and length are those of one live slice, and memmem only reads.
+    let found = unsafe {
+        libc::memmem(
+            bytes.as_ptr().cast(),
+            bytes.len(),
+            needle.as_ptr().cast(),
+            needle.len(),
+        )
+    };
+    !found.is_null()
+}
+
 pub fn all() -> Vec<u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries
@@ -32,7 +49,7 @@ pub fn all() -> Vec<u32> {
         .collect()
 }
 
-/// Where it works, also when that directory is gone.
+/// Returns the working directory of a process, also if that directory is removed.
 pub fn cwd(pid: u32) -> Option<PathBuf> {
     let link = fs::read_link(format!("/proc/{pid}/cwd")).ok()?;
     let text = link.to_str()?;
@@ -41,20 +58,41 @@ pub fn cwd(pid: u32) -> Option<PathBuf> {
     ))
 }
 
+/// Processes with their working directories.
+type Places = Arc<Vec<(u32, PathBuf)>>;
+
+/// Returns the working directory of each process. Reading all of /proc takes 1 to 2 ms, and dozens of tests do it again
+/// and again. Callers that come during one reading share the next, which begins after they came.
+pub fn places() -> Places {
+    static LAST: Mutex<Option<(Instant, Places)>> = Mutex::new(None);
+    let asked = Instant::now();
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((begun, found)) = &*last
+        && *begun >= asked
+    {
+        return found.clone();
+    }
+    let begun = Instant::now();
+    let found = all().into_iter().filter_map(|pid| Some((pid, cwd(pid)?)));
+    let found = Arc::new(found.collect::<Vec<_>>());
+    *last = Some((begun, found.clone()));
+    found
+}
+
 pub fn args(pid: u32) -> Vec<String> {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     text.split_terminator('\0').map(str::to_owned).collect()
 }
 
-/// The fields of /proc/<pid>/stat after the name: state first (field 3 of proc(5)).
+/// Returns the fields of /proc/<pid>/stat after the name. The first is the state (field 3 in proc(5)).
 pub fn stat(pid: u32) -> Vec<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let rest = text.rsplit_once(") ").map_or("", |(_, rest)| rest);
     rest.split_whitespace().map(str::to_owned).collect()
 }
 
-/// It exists and is no zombie.
+/// Whether the process exists and is not a zombie.
 pub fn alive(pid: u32) -> bool {
     stat(pid)
         .first()
@@ -69,7 +107,7 @@ pub fn session(pid: u32) -> Option<u32> {
     stat(pid).get(3)?.parse().ok()
 }
 
-/// A line of /proc/<pid>/status, without its name.
+/// Returns a line of /proc/<pid>/status, without its key.
 pub fn status(pid: u32, key: &str) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = text
@@ -78,7 +116,7 @@ pub fn status(pid: u32, key: &str) -> Option<String> {
     Some(line.trim().to_owned())
 }
 
-/// A size of /proc/<pid>/status such as `VmRSS`, in KB.
+/// Returns a size in /proc/<pid>/status such as `VmRSS`, in KB.
 pub fn kilobytes(pid: u32, key: &str) -> Option<u64> {
     status(pid, key)?.strip_suffix(" kB")?.trim().parse().ok()
 }
@@ -87,7 +125,7 @@ pub fn threads(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
 }
 
-/// Sends a signal to one process; false if it is gone.
+/// Sends a signal to one process. Returns false if it is gone.
 #[expect(
     unsafe_code,
     reason = "std has no call for it, and a kill(1) for each would be slow"
@@ -98,8 +136,8 @@ pub fn signal(pid: u32, signal: i32) -> bool {
     unsafe { libc::kill(pid, signal) == 0 }
 }
 
-/// Runs a program that was written a moment ago: what another test has forked meanwhile holds it open for writing until
-/// it becomes another program, and so long it cannot be run.
+/// Runs a program that was written a moment ago. A child that another test has forked meanwhile holds the file open for
+/// writing until its own exec, and until then the program cannot be run.
 pub fn unless_busy<T>(mut run: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let began = Instant::now();
     loop {
@@ -115,7 +153,7 @@ pub fn unless_busy<T>(mut run: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
-/// A copy of the binary that can be run from here on, by others too.
+/// Makes a copy of the binary and waits until it can be run.
 pub fn copy_binary(to: &Path) {
     fs::copy(super::platform::binary(), to).expect("a copy of the binary");
     let told = unless_busy(|| super::platform::command(to).arg("-v").output());

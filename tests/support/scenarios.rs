@@ -1,12 +1,12 @@
-//! What the updater does to one agent, each thing ready to begin on a host of its own: how it is prepared, and how to
-//! see that it is done, whole and tidy.
+//! The operations of the updater on one agent, such as an upgrade or a move. Each has a function that prepares a host of
+//! its own, and the checks that show that it is done, complete and tidy.
 
 use super::agent::Agent;
 use super::host::Host;
 use super::json::Json as _;
 use super::md5_hex;
 use super::points::{Recorder, Step};
-use super::prepared::{TELLS_A_SECOND, run, unpack};
+use super::prepared::{TELLS_A_SECOND, keep, run, unpack};
 use super::trace::{Traced, Watch};
 use super::trial::comes;
 use super::watch::{names, running_below};
@@ -16,18 +16,18 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-/// From a start to what was desired: two rounds, each with the five seconds of a watched start, on a machine that has
-/// other things to do.
+/// The limit from a start to the desired state: two rounds on a busy machine. Each round has a start that is watched for
+/// 5 s.
 pub const TWO_ROUNDS: Duration = Duration::from_secs(40);
 
-/// Something that the updater does, and how to see that it is done.
+/// One operation of the updater, and how a test sees that it is done.
 pub struct Scenario {
     pub name: &'static str,
     pub prepare: fn(&mut Host),
     pub is_done: fn(&Host) -> bool,
-    /// Where the agent is afterwards, below the sandbox.
+    /// The agent's directory afterwards, below the sandbox.
     pub home: &'static str,
-    /// What is in sight there, beside `.updater` and `.version`.
+    /// The names in it, besides `.updater` and `.version`.
     pub versions: &'static [&'static str],
 }
 
@@ -37,7 +37,7 @@ pub fn agent(version: &str) -> Agent {
         .file("lib/data", vec![7; 100_000])
 }
 
-/// 1.0.0 as others built it: the same version with other bytes.
+/// Returns another build of 1.0.0: the same version with other bytes.
 pub fn rebuilt() -> Agent {
     agent("1.0.0").file("lib/more", "a new build\n")
 }
@@ -59,11 +59,10 @@ fn moved_to(host: &Host) -> PathBuf {
     host.dir.join("new")
 }
 
-/// 1.0.0 runs, and the updater knows it.
+/// Prepares 1.0.0 as running, and the updater's files to match.
 fn is_running(host: &Host) {
     run(host, &host.work, &agent("1.0.0"));
-    let list = format!("[{}]", host.want("demo", "1.0.0").json());
-    fs::write(host.own.join("desired_agent.json"), list).expect("the kept list");
+    keep(host, &[host.want("demo", "1.0.0")]);
 }
 
 pub const SCENARIOS: [Scenario; 8] = [
@@ -181,7 +180,7 @@ pub const SCENARIOS: [Scenario; 8] = [
     },
 ];
 
-/// Waits until it is done and tidy, and nothing more happens.
+/// Waits until the operation is done and no leftovers are visible.
 pub fn settle(host: &Host, scenario: &Scenario) -> Result<(), String> {
     let begun = Instant::now();
     while !((scenario.is_done)(host) && litter(host, scenario).is_empty()) {
@@ -198,7 +197,8 @@ pub fn settle(host: &Host, scenario: &Scenario) -> Result<(), String> {
     Ok(())
 }
 
-/// After a fault that is over, of which `result` is what came of it so far: how long until all is well.
+/// Lets the host recover after the end of a fault and returns how long that took. `result` is the result of the test so
+/// far.
 pub fn recover<W: Watch + Send + 'static>(
     host: &mut Host,
     scenario: &Scenario,
@@ -206,28 +206,43 @@ pub fn recover<W: Watch + Send + 'static>(
     result: Result<(), String>,
 ) -> Result<Duration, String> {
     let begun = Instant::now();
-    let beats = host.meta.beats().len();
+    let beats = host.meta.count_beats();
     comes(TWO_ROUNDS, || {
-        traced.has_ended() || host.meta.beats().len() > beats
+        traced.has_ended() || host.meta.count_beats() > beats
     });
-    // It may not have come up; then its supervisor starts it again.
-    let has_ended = traced.has_ended();
-    if has_ended {
+    // The daemon may have ended because of the fault. Its supervisor would start it again.
+    let survivor = if traced.has_ended() {
+        traced.end();
+        None
+    } else {
+        Some(traced)
+    };
+    result.and(come_home(host, scenario, survivor))?;
+    Ok(begun.elapsed())
+}
+
+/// Lets the survivor, or else a new daemon, finish the operation. Then stops it and checks the end state.
+pub fn come_home<W: Watch + Send + 'static>(
+    host: &mut Host,
+    scenario: &Scenario,
+    survivor: Option<Traced<W>>,
+) -> Result<(), String> {
+    if survivor.is_none() {
         host.start();
     }
-    let result = result.and_then(|()| settle(host, scenario));
-    if has_ended {
-        host.stop();
+    let settled = settle(host, scenario);
+    match survivor {
+        Some(traced) => drop(traced.end()),
+        None => drop(host.stop()),
     }
-    traced.end();
-    let result = result.and_then(|()| check_end(host, scenario));
+    let result = settled.and_then(|()| check_end(host, scenario));
     if result.is_err() {
         eprintln!("--- {}\n{}---", scenario.name, host.log());
     }
-    result.map(|()| begun.elapsed())
+    result
 }
 
-/// What should not be in sight, and what should and is not.
+/// Returns the names that should not be visible, and an entry if a version is missing.
 fn litter(host: &Host, scenario: &Scenario) -> Vec<String> {
     let home = host.dir.join(scenario.home);
     let mut odd = names(&home);
@@ -241,11 +256,12 @@ fn litter(host: &Host, scenario: &Scenario) -> Vec<String> {
         odd.push(format!("{found} versions"));
     }
     for (dir, kept) in [
-        // Notes, and a word written aside: a few bytes until the next switch.
+        // These files may stay: they have a few bytes and are replaced by the next switch.
         (
             home.join(".updater"),
             &[
                 "lock",
+                "owner",
                 "control.out",
                 "control.pid",
                 "version.tmp",
@@ -254,7 +270,13 @@ fn litter(host: &Host, scenario: &Scenario) -> Vec<String> {
         ),
         (
             host.own.join("var"),
-            &["lock", "app.pid", "ledger.json", "status.json"],
+            &[
+                "lock",
+                "lock.holder",
+                "app.pid",
+                "ledger.json",
+                "status.json",
+            ],
         ),
         (host.own.clone(), &["cfg.json", "desired_agent.json", "var"]),
     ] {
@@ -267,13 +289,13 @@ fn litter(host: &Host, scenario: &Scenario) -> Vec<String> {
     odd
 }
 
-/// Every build that is ever seen.
+/// Returns every build that an operation uses.
 pub fn all_agents() -> Vec<Agent> {
     let agents = ["0.9.8", "0.9.9", "1.0.0", "1.0.1"].map(agent);
     agents.into_iter().chain([rebuilt(), bad()]).collect()
 }
 
-/// What must hold at every moment: a version in force is there and whole, and so is every one in sight.
+/// Checks what must hold at every moment: the version in force and every visible version are complete.
 pub fn check_whole(host: &Host, home: &Path) -> Result<(), String> {
     let all = all_agents();
     let is_whole = |version: &str| {
@@ -292,7 +314,7 @@ pub fn check_whole(host: &Host, home: &Path) -> Result<(), String> {
     }
 }
 
-/// What must hold when the updater has been stopped after its work: one runs, and never did two.
+/// Checks what must hold after the updater was stopped: one instance runs, or none after `stop`, and never two at once.
 pub fn check_end(host: &Host, scenario: &Scenario) -> Result<(), String> {
     for home in ["work/demo", "new/demo"] {
         check_whole(host, &host.dir.join(home))?;
@@ -307,13 +329,14 @@ pub fn check_end(host: &Host, scenario: &Scenario) -> Result<(), String> {
     }
 }
 
-/// The steps of a whole run of each scenario, in their order; the runs are made once.
+/// Returns the steps of a whole run of each scenario, in order. The runs are made once.
 pub fn recorded() -> &'static [Vec<Step>] {
     static STEPS: OnceLock<Vec<Vec<Step>>> = OnceLock::new();
     STEPS.get_or_init(|| {
         std::thread::scope(|scope| {
             let runs = SCENARIOS.each_ref().map(|one| scope.spawn(|| record(one)));
-            runs.map(|run| run.join().expect("it was recorded")).into()
+            runs.map(|run| run.join().expect("the run was recorded"))
+                .into()
         })
     })
 }

@@ -1,12 +1,13 @@
-//! The updater under ptrace(2): every process of it stops before and after each system call, where a test may look,
-//! kill, or let the call fail. Its control scripts are let go at their exec and run untraced.
-//! For the 64-bit x86 only, whose registers it knows; the binary under test needs no code for it.
+//! Runs the updater under ptrace(2). Each of its processes stops before and after each system call, where a test may
+//! observe, kill, or make the call fail. Control scripts are detached at their exec and run untraced.
+//! It knows the registers of 64-bit x86 only. The binary under test needs no code for it.
 #![expect(
     unsafe_code,
     reason = "ptrace and waitpid are system calls without a safe word in std"
 )]
 
 use super::host::Host;
+use super::platform::skipped;
 use super::tracee::{hide_vdso, registers, set_registers};
 use std::collections::HashMap;
 use std::fs;
@@ -18,60 +19,60 @@ use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// What libc's headers have as `PTRACE_*`, and its crate for some C libraries only.
+/// Constants of `PTRACE_*`. The libc crate has them for some C libraries only.
 const SYSCALL: libc::c_uint = 24;
 const DETACH: libc::c_uint = 17;
 const SET_OPTIONS: libc::c_uint = 0x4200;
 const EVENT_EXEC: i32 = 4;
-/// System call stops marked, forks and execs followed, all killed if the tracer dies: TRACESYSGOOD, FORK, VFORK, CLONE,
-/// EXEC, EXITKILL.
+/// TRACESYSGOOD, FORK, VFORK, CLONE, EXEC and EXITKILL: marks the stops of system calls, follows forks and execs, and
+/// kills all tracees if the tracer dies.
 const OPTIONS: libc::c_long = 1 | 2 | 4 | 8 | 16 | (1 << 20);
 const SYSCALL_STOP: i32 = libc::SIGTRAP | 0x80;
 
-/// One system call of one process, as it stands before it is made.
+/// One system call of one process, before it is made.
 #[derive(Clone, Debug)]
 pub struct Call {
     pub pid: i32,
-    /// `daemon`, `beat` or `act`; with `'` after it before the program that it forks for has begun.
+    /// `daemon`, `beat` or `act`. A `'` after it marks a fork that has not yet called exec.
     pub role: String,
     pub nr: i64,
     pub args: [u64; 6],
 }
 
-/// What is to become of the stopped process.
+/// What happens to the stopped process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
     Go,
-    /// The call is not made, and returns this errno.
+    /// The call is not made and returns this errno.
     Fail(i32),
-    /// KILL for this process.
+    /// This process gets KILL.
     KillOne,
-    /// KILL for all processes of the updater, in the same moment.
+    /// All processes of the updater get KILL at the same moment.
     KillAll,
 }
 
-/// Sees each stop. Called in the order in which the kernel stopped the processes.
+/// Is called for each stop, in the order in which the kernel stopped the processes.
 pub trait Watch {
-    /// Before a call is made. After `Go` it is made as it is.
+    /// Called before a call is made. `Go` lets it be made unchanged.
     fn enter(&mut self, call: &Call) -> Verdict;
-    /// After it was made. `result` is what the kernel returned: minus errno on failure.
+    /// Called after it was made. `result` is the kernel's: minus errno on failure.
     fn leave(&mut self, call: &Call, result: i64) -> Verdict;
 }
 
-/// Whether this machine and this binary can be traced; says so loudly where not.
+/// Whether this machine can trace this binary. If not, prints that the test is skipped.
 pub fn is_possible(binary: &Path) -> bool {
     let head = fs::read(binary).unwrap_or_default();
     let is_amd64 = head.get(18) == Some(&62) && head.get(4) == Some(&2);
     let can = cfg!(target_arch = "x86_64") && is_amd64;
     if !can {
-        eprintln!("SKIPPED: only a 64-bit x86 binary can be traced here");
+        skipped("only a 64-bit x86 binary can be traced here");
     }
     can
 }
 
 struct Process {
     role: String,
-    /// The call that it is in.
+    /// The call that the process is in.
     inside: Option<Call>,
     fails_with: Option<i32>,
 }
@@ -80,7 +81,7 @@ struct Tracer<'a> {
     program: PathBuf,
     processes: HashMap<i32, Process>,
     watch: &'a mut dyn Watch,
-    /// Let everybody run on untraced: what was to be seen was seen.
+    /// All processes run on untraced, because the moment of the test has passed.
     lets_go: bool,
     keeps_clock: bool,
 }
@@ -92,7 +93,7 @@ pub struct Traced<W> {
 }
 
 impl Host {
-    /// The daemon as the child of a tracer, which this host knows nothing of.
+    /// Starts the daemon as the child of a tracer. The host does not know it: end it with `Traced::end`.
     pub fn start_traced<W: Watch + Send + 'static>(&self, own_clock: bool, watch: W) -> Traced<W> {
         let mut command = self.command();
         self.log_into_file(&mut command);
@@ -101,17 +102,17 @@ impl Host {
 }
 
 impl<W: Watch + Send + 'static> Traced<W> {
-    /// Runs the command until all that it starts of its own kind has ended. With `own_clock` it asks the kernel for the
-    /// time by system calls.
+    /// Runs the command until it and all its children of the same program have ended. With `own_clock` they ask the
+    /// kernel for the time by system calls.
     pub fn start(mut command: Command, own_clock: bool, mut watch: W) -> Self {
-        // SAFETY: ptrace is async-signal-safe; what follows is the exec.
+        // SAFETY: ptrace is async-signal-safe, and exec follows.
         unsafe {
             command.pre_exec(|| check(libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0)));
         }
         let (tell, told) = channel();
-        // Only the thread that made a tracee may ask for its stops.
+        // Only the thread that started a tracee can wait for its stops.
         let thread = std::thread::spawn(move || {
-            // Reaped by its number below; a handle that waits for it would only be in the way.
+            // The loop below reaps the daemon by its pid, so the handle is not needed.
             let root = command.spawn().expect("the binary runs").id();
             let _ = tell.send(root);
             let mut tracer = Tracer {
@@ -125,16 +126,16 @@ impl<W: Watch + Send + 'static> Traced<W> {
             tracer.follow();
             watch
         });
-        let pid = told.recv().expect("the thread tells it");
+        let pid = told.recv().expect("the tracer sends the pid");
         Self { pid, thread }
     }
 
-    /// Whether the daemon is gone, though others that it started may live.
+    /// Whether the daemon has ended. Its children may still run.
     pub fn has_ended(&self) -> bool {
         !super::procs::alive(self.pid)
     }
 
-    /// Sees the daemon end: asked to by TERM, made to after ten seconds.
+    /// Ends the daemon with TERM, and after 10 s with KILL.
     pub fn end(self) -> W {
         if !self.has_ended() {
             super::procs::signal(self.pid, libc::SIGTERM);
@@ -146,7 +147,7 @@ impl<W: Watch + Send + 'static> Traced<W> {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        self.thread.join().expect("the tracer ended well")
+        self.thread.join().expect("the tracer did not panic")
     }
 }
 
@@ -158,7 +159,7 @@ fn check(returned: libc::c_long) -> io::Result<()> {
 }
 
 fn request(what: libc::c_uint, pid: i32, data: libc::c_long) {
-    // SAFETY: of these requests none writes to our memory. One for a process that was killed meanwhile fails.
+    // SAFETY: none of these requests writes to our memory. A request for a process that was killed meanwhile fails.
     unsafe {
         libc::ptrace(what, pid, 0, data);
     }
@@ -177,7 +178,7 @@ impl Tracer<'_> {
     fn follow(&mut self) {
         loop {
             let mut status = 0;
-            // SAFETY: waitpid fills the integer it is given. Only for children and tracees of this very thread.
+            // SAFETY: waitpid only fills the integer. It waits for children and tracees of this thread.
             let pid =
                 unsafe { libc::waitpid(-1, &raw mut status, libc::__WALL | libc::__WNOTHREAD) };
             if pid < 0 {
@@ -193,7 +194,7 @@ impl Tracer<'_> {
 
     fn stopped(&mut self, pid: i32, status: i32) {
         if !self.processes.contains_key(&pid) {
-            // A new child may stop before we hear of it from its parent.
+            // A new child may stop before the event of its parent arrives.
             let parent =
                 super::procs::parent(pid.unsigned_abs()).and_then(|p| i32::try_from(p).ok());
             let role = parent.and_then(|parent| self.processes.get(&parent));
@@ -205,7 +206,7 @@ impl Tracer<'_> {
         match (signal, status >> 16) {
             (SYSCALL_STOP, _) => self.at_call(pid),
             (libc::SIGTRAP, EVENT_EXEC) => self.at_exec(pid),
-            // The first stop of the very first process, and the other events.
+            // The first stop of the first process, and all other events.
             (libc::SIGTRAP, _) => {
                 request(SET_OPTIONS, pid, OPTIONS);
                 if status >> 16 == 0 && !self.keeps_clock {
@@ -218,7 +219,7 @@ impl Tracer<'_> {
         }
     }
 
-    /// Whoever became a program other than ours is no longer our business.
+    /// Detaches a process that has become another program.
     fn at_exec(&mut self, pid: i32) {
         if let Some(process) = self.processes.get_mut(&pid)
             && let Some(call) = process.inside.take()
@@ -239,7 +240,7 @@ impl Tracer<'_> {
         let words = super::procs::args(pid.unsigned_abs());
         let role = words.last().cloned().unwrap_or_default();
         self.adopt(pid, &role);
-        // The exec itself has still to return; nobody is told of that a second time.
+        // The exec has still to return. The watch has been told already, so that stop belongs to a call that it ignores.
         let exec = Call {
             pid,
             role,
@@ -274,7 +275,7 @@ impl Tracer<'_> {
             };
             let verdict = self.watch.enter(&call);
             if let Verdict::Fail(errno) = verdict {
-                // No call has this number, so the kernel makes none.
+                // The kernel has no call with this number and does nothing.
                 regs.orig_rax = u64::MAX;
                 set_registers(pid, &regs);
                 process.fails_with = Some(errno);
@@ -287,7 +288,7 @@ impl Tracer<'_> {
         }
     }
 
-    /// True if the process was killed. A call that it was about to make is then not made.
+    /// Returns true if the process was killed. A call that it was about to make is then not made.
     fn kill(&mut self, pid: i32, verdict: Verdict) -> bool {
         let victims: Vec<i32> = match verdict {
             Verdict::Go | Verdict::Fail(_) => return false,

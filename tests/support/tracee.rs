@@ -1,18 +1,18 @@
-//! A process that a tracer has stopped: its registers and its memory. For the 64-bit x86.
-#![expect(unsafe_code, reason = "ptrace has no safe word in std")]
+//! The registers and the memory of a process that a tracer has stopped. For 64-bit x86.
+#![expect(unsafe_code, reason = "std has no ptrace(2)")]
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;
 
-/// What libc's headers have as `PTRACE_*`, and its crate for some C libraries only.
+/// Constants of `PTRACE_*`. The libc crate has them for some C libraries only.
 const GET_REGS: libc::c_uint = 12;
 const SET_REGS: libc::c_uint = 13;
-/// auxv: where the kernel's clock for user space is, and an entry to be passed over.
+/// Keys of the auxiliary vector: the address of the vDSO, and an entry that is ignored.
 const AT_SYSINFO_EHDR: u64 = 33;
 const AT_IGNORE: u64 = 1;
 
 pub fn registers(pid: i32) -> Option<libc::user_regs_struct> {
-    // SAFETY: a zeroed struct of integers is valid, and the kernel fills it.
+    // SAFETY: a zeroed struct of integers is valid, and the kernel only fills it.
     unsafe {
         let mut regs: libc::user_regs_struct = std::mem::zeroed();
         let done = libc::ptrace(GET_REGS, pid, 0, &raw mut regs);
@@ -21,17 +21,18 @@ pub fn registers(pid: i32) -> Option<libc::user_regs_struct> {
 }
 
 pub fn set_registers(pid: i32, regs: &libc::user_regs_struct) {
-    // SAFETY: the kernel reads the struct.
+    // SAFETY: the kernel only reads the struct.
     unsafe {
         libc::ptrace(SET_REGS, pid, 0, std::ptr::from_ref(regs));
     }
 }
 
-/// Takes the kernel's own clock code out of the sight of a program that has just begun, by its auxiliary vector.
+/// Hides the vDSO from a program that has just started, so that it asks for the time by system calls. Changes its
+/// auxiliary vector.
 pub fn hide_vdso(pid: i32) {
     let Some(regs) = registers(pid) else { return };
     let word = |at: u64| u64::from_ne_bytes(read(pid, at, 8).try_into().unwrap_or_default());
-    // argc, its words and a null, the environment and a null, then pairs.
+    // The stack has argc, the arguments and a null, the environment and a null, then the pairs of the vector.
     let mut at = regs.rsp + 8 * (word(regs.rsp) + 2);
     while word(at) != 0 {
         at += 8;
@@ -45,7 +46,7 @@ pub fn hide_vdso(pid: i32) {
     }
 }
 
-/// What stands in the memory of a stopped process; less, or nothing, where it ends.
+/// Reads the memory of a stopped process. Returns fewer bytes, or none, where the memory ends.
 pub fn read(pid: i32, at: u64, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     let file = fs::File::open(format!("/proc/{pid}/mem"));
@@ -64,9 +65,9 @@ pub fn write(pid: i32, at: u64, bytes: &[u8]) {
     done.expect("the memory of a stopped process");
 }
 
-/// The C string at this address.
+/// Returns the C string at this address.
 pub fn text(pid: i32, at: u64) -> Vec<u8> {
-    // Up to the end of its page first: the next one may not be there.
+    // It reads to the end of one page at a time, because the next page may not be mapped.
     let mut bytes = Vec::new();
     let mut from = at;
     while bytes.len() < 4096 {

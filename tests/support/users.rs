@@ -1,8 +1,9 @@
-//! Users of this machine made for one test and gone with it, their sudo rules, and what shows whose something is.
-//! Needs root; a test asks [`can_make_users`] first.
+//! Users of this machine that are made for one test and removed at its end, their sudo rules, and functions that show who
+//! owns a file. Needs root. A test calls [`can_make_users`] first.
 
 use super::agent::Agent;
 use super::host::Host;
+use super::platform::skipped;
 use super::procs;
 use super::wire::Desired;
 use std::fs;
@@ -16,24 +17,22 @@ use std::time::Duration;
 
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
-/// False, said where no test harness swallows it, when this process may not make users.
+/// Returns whether this process may make users. If not, prints that the test is skipped.
 pub fn can_make_users() -> bool {
     let is_root = uid_of("/proc/self".as_ref()) == Some(0);
     if !is_root {
-        let thread = std::thread::current();
-        let test = thread.name().unwrap_or("a test");
-        let _ = writeln!(std::io::stderr(), "SKIPPED: needs root: {test}");
+        skipped("needs root");
     }
     is_root
 }
 
-/// A user for one test. Its processes, its home and its sudo rule end with it.
+/// A user for one test. Dropping it removes its processes, its home and its sudo rule.
 pub struct User {
     pub name: String,
 }
 
 impl User {
-    /// A name that nobody has, and that is cleared away like any other.
+    /// Returns a name without a user. A user that gets this name during the test is removed like any other.
     pub fn unborn() -> Self {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         Self {
@@ -47,7 +46,7 @@ impl User {
         user
     }
 
-    /// Puts it into one more group, which is a user's own.
+    /// Adds the user to the group of another user.
     pub fn join(&self, group: &Self) {
         admin("usermod", &["-a", "-G", &group.name, &self.name]);
     }
@@ -80,7 +79,7 @@ impl User {
         Some(fields.map(str::to_owned).collect())
     }
 
-    /// A directory of its own below its home, closed to all others.
+    /// Makes a directory below its home that is closed to all other users.
     pub fn closed_dir(&self, name: &str) -> PathBuf {
         let dir = self.home().join(name);
         fs::create_dir(&dir).expect("a directory");
@@ -89,14 +88,14 @@ impl User {
         dir
     }
 
-    /// Makes a path, not what a link leads to, and all below it this user's.
+    /// Makes this user the owner of a path and of everything below it. Follows no link.
     pub fn take(&self, path: &Path) {
         let ids = format!("{}:{}", self.uid(), self.gid());
         let done = Command::new("chown").args(["-hR", &ids]).arg(path).status();
         assert!(done.expect("chown runs").success());
     }
 
-    /// A command that runs as this user and nobody else.
+    /// Makes a command that runs as this user, with no other groups.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
         command.uid(self.uid()).gid(self.gid()).stdin(Stdio::null());
@@ -109,10 +108,10 @@ impl User {
         output.expect("sh runs")
     }
 
-    /// The sudoers(5) lines of this user; `USER` in them is its name. Gone with the user.
+    /// Writes the sudoers(5) lines of this user, with its name for `USER`. They are removed with the user.
     pub fn sudoers(&self, lines: &str) {
         let path = self.sudoers_file();
-        // A name with a dot is not read by sudo: no other test meets half a file.
+        // sudo ignores a file with a dot in its name, so no other test reads half a file.
         let fresh = path.with_extension("new");
         fs::write(&fresh, lines.replace("USER", &self.name) + "\n").expect("a sudoers file");
         mode(&fresh, 0o440);
@@ -136,7 +135,7 @@ impl Drop for User {
                 procs::signal(pid, libc::SIGKILL);
             }
         }
-        // Not `admin`: a panic here would hide the test's own.
+        // This does not call `admin`, whose panic would hide the test's own.
         for _ in 0..200 {
             let _ = Command::new("userdel")
                 .args(["-f", "-r", &self.name])
@@ -151,7 +150,7 @@ impl Drop for User {
     }
 }
 
-/// useradd and its like lock /etc/passwd; tests run side by side.
+/// Runs useradd or a similar program. It tries again while another test holds the lock of /etc/passwd.
 fn admin(program: &str, args: &[&str]) {
     let mut words = String::new();
     for _ in 0..400 {
@@ -177,7 +176,7 @@ pub fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
 }
 
-/// Real, effective, saved and file system id.
+/// Returns this id four times, as /proc prints the real, effective, saved and file system id.
 pub fn four(id: u32) -> String {
     [
         id.to_string(),
@@ -188,7 +187,7 @@ pub fn four(id: u32) -> String {
     .join("\t")
 }
 
-/// A sample agent that notes as whom it is started and stopped.
+/// Returns a sample agent that notes the user that starts and stops it.
 pub fn noting(name: &str, version: &str) -> Agent {
     let note = |verb| format!("echo \"{version} {verb} $(id -u)\" >>\"$sandbox/{name}.ids\"");
     Agent::new(name, version)
@@ -204,7 +203,7 @@ impl Desired {
 }
 
 impl Host {
-    /// Publishes an agent whose control script may log to the sandbox whoever runs it.
+    /// Publishes an agent. Its control script may log to the sandbox as any user.
     pub fn offer(&self, agent: &Agent) {
         for log in ["calls", "ids"] {
             let path = self.dir.join(format!("{}.{log}", agent.name));
@@ -215,13 +214,13 @@ impl Host {
         self.publish(agent);
     }
 
-    /// What a [`noting`] agent has noted so far: `<version> <verb> <uid>`.
+    /// Returns the notes of a [`noting`] agent so far: `<version> <verb> <uid>`.
     pub fn ids(&self, name: &str) -> Vec<String> {
         let text = fs::read_to_string(self.dir.join(format!("{name}.ids"))).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     }
 
-    /// A host whose daemon is this user, with a program of root's that nobody else can write.
+    /// Makes a host whose daemon runs as this user. Root owns its program, and nobody else can write it.
     pub fn of(user: &User) -> Self {
         let mut host = Self::new();
         let bin = host.dir.join("bin");
@@ -236,24 +235,12 @@ impl Host {
         host
     }
 
-    /// The one sudoers line that suffices, as the README gives it.
+    /// Returns the only sudoers line that the README asks for.
     pub fn rule(&self) -> String {
         format!("USER ALL=(root) NOPASSWD: {} act", self.program().display())
     }
 
-    /// Waits until a heartbeat names an error of this agent, and gives it.
-    #[track_caller]
-    pub fn wait_error(&self, name: &str) -> String {
-        use super::json::Json as _;
-        let error = || {
-            let agent = self.last_beat()?.agent(name);
-            Some(agent.field("error").text().to_owned()).filter(|error| !error.is_empty())
-        };
-        self.wait_for(&format!("an error of {name}"), || error().is_some());
-        error().expect("waited for")
-    }
-
-    /// The lines of the log at level warn or error that name this agent.
+    /// Returns the lines of the log at level warn or error that name this agent.
     pub fn warnings(&self, name: &str) -> Vec<String> {
         let about = format!(" {name}: ");
         let log = self.log();
@@ -264,7 +251,7 @@ impl Host {
     }
 }
 
-/// Everything below a directory that does not belong to this user.
+/// Returns every path below a directory that does not belong to this user.
 pub fn not_of(uid: u32, dir: &Path) -> Vec<(PathBuf, u32)> {
     let paths = super::watch::tree(dir).into_keys();
     paths

@@ -1,7 +1,7 @@
-//! Looking at a sandbox from outside: waiting for what must come, reading what is there.
+//! Observes a sandbox from outside: waits for events and reads files and processes.
 
 use super::host::{Host, PATIENCE};
-use super::json::Json as _;
+use super::json::{self, Json as _};
 use super::platform;
 use super::procs;
 use super::wire::Seen;
@@ -11,7 +11,12 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// A process of an agent, and the directory of the version it runs from.
+/// The pause between two checks of a condition. It is short, so that tests lose little time, and long enough to leave the
+/// processor to the updater.
+const OFTEN: Duration = Duration::from_millis(10);
+const SELDOM: Duration = Duration::from_millis(40);
+
+/// A process of an agent, and the directory of the version that it runs from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Running {
     pub pid: u32,
@@ -19,7 +24,7 @@ pub struct Running {
 }
 
 impl Host {
-    /// Waits until it is so. Fails the test, naming what was awaited, after [`PATIENCE`].
+    /// Waits until the condition is true. After [`PATIENCE`] it fails the test and prints `what`.
     #[track_caller]
     pub fn wait_for(&self, what: &str, condition: impl FnMut() -> bool) {
         self.wait_within(platform::patience(PATIENCE), what, condition);
@@ -37,11 +42,11 @@ impl Host {
                 began.elapsed() < patience,
                 "waited {patience:?} in vain for {what}"
             );
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep((began.elapsed() / 20).clamp(OFTEN, SELDOM));
         }
     }
 
-    /// Fails the test if the condition breaks within this time.
+    /// Fails the test if the condition becomes false within this time.
     #[track_caller]
     pub fn stays(&self, time: Duration, what: &str, mut condition: impl FnMut() -> bool) {
         let began = Instant::now();
@@ -55,7 +60,7 @@ impl Host {
         }
     }
 
-    /// Waits until exactly this version runs, is in force, and the server was told so and that nothing more is to do.
+    /// Waits until only this version runs, it is in force, and a heartbeat reports this with no change in progress.
     #[track_caller]
     pub fn wait_running(&self, name: &str, version: &str) -> Running {
         let what = format!("{name} {version} to run and be reported");
@@ -71,7 +76,7 @@ impl Host {
         self.running(name).remove(0)
     }
 
-    /// Waits until nothing of an unfinished install is left. An attempt that is made again has its own for a moment.
+    /// Waits until no file of an unfinished install is left. Each new attempt has such files for a moment.
     #[track_caller]
     pub fn wait_without_partials(&self, name: &str, version: &str) {
         let ours = self.agent_dir(name).join(".updater");
@@ -81,7 +86,7 @@ impl Host {
         });
     }
 
-    /// Kills the agent's one process and waits until it is gone.
+    /// Kills the agent's only process and waits until it is gone.
     #[track_caller]
     pub fn kill_agent(&self, name: &str) {
         let victim = self.running(name).remove(0);
@@ -92,13 +97,13 @@ impl Host {
     /// Waits until the server has received this many more heartbeats.
     #[track_caller]
     pub fn wait_beats(&self, more: usize) {
-        let until = self.meta.beats().len() + more;
+        let until = self.meta.count_beats() + more;
         self.wait_for(&format!("{more} more heartbeats"), || {
-            self.meta.beats().len() >= until
+            self.meta.count_beats() >= until
         });
     }
 
-    /// Version and status of an agent in the newest heartbeat.
+    /// Returns the version and the status of an agent in the newest heartbeat.
     pub fn reported(&self, name: &str) -> (String, String) {
         let agent = self.last_beat().map(|beat| beat.agent(name));
         agent.map_or_else(Default::default, |agent| {
@@ -109,26 +114,83 @@ impl Host {
         })
     }
 
-    pub fn last_beat(&self) -> Option<Seen> {
-        self.meta.beats().pop()
+    /// Returns the error of an agent in the newest heartbeat. It is empty if there is none.
+    pub fn error(&self, name: &str) -> String {
+        let agent = self.last_beat().map(|beat| beat.agent(name));
+        agent.map_or_else(String::new, |agent| agent.field("error").text().to_owned())
     }
 
-    /// The agent's directory.
+    /// Returns the bytes that the daemon has counted as downloaded.
+    pub fn downloaded(&self) -> u64 {
+        let status = fs::read_to_string(self.own.join("var/status.json")).unwrap_or_default();
+        let counts = json::parse(&status).field("counts").clone();
+        counts.field("downloadedBytes").number().unwrap_or(0)
+    }
+
+    /// Waits until a heartbeat reports an error of this agent, and returns it.
+    #[track_caller]
+    pub fn wait_error(&self, name: &str) -> String {
+        let mut error = String::new();
+        self.wait_for(&format!("an error of {name}"), || {
+            error = self.error(name);
+            !error.is_empty()
+        });
+        error
+    }
+
+    /// Waits until another version of demo was tried and 1.0.0 runs again.
+    #[track_caller]
+    pub fn wait_rolled_back(&self, patience: Duration) {
+        self.wait_within(patience, "demo to be rolled back", || {
+            let calls = self.calls("demo");
+            calls.len() >= 4 && calls.last().is_some_and(|call| call == "1.0.0 start")
+        });
+        self.wait_running("demo", "1.0.0");
+    }
+
+    /// Waits until every child of the daemon that is dead now was reaped.
+    #[track_caller]
+    pub fn wait_without_zombies(&self) {
+        let daemon = self.daemon_pid();
+        let is_dead_child = |pid: &u32| {
+            procs::parent(*pid) == Some(daemon)
+                && procs::stat(*pid).first().is_some_and(|state| state == "Z")
+        };
+        let mut dead: Vec<_> = procs::all().into_iter().filter(is_dead_child).collect();
+        self.wait_for("no zombie to stay", || {
+            dead.retain(is_dead_child);
+            dead.is_empty()
+        });
+    }
+
+    /// Makes the daemon send a heartbeat now, for a host with a long interval.
+    pub fn prompt(&self) {
+        self.wait_for("the daemon to be ready", || {
+            self.run("pid").status.success()
+        });
+        self.signal_daemon(libc::SIGUSR1);
+    }
+
+    pub fn last_beat(&self) -> Option<Seen> {
+        self.meta.last_beat()
+    }
+
+    /// Returns the agent's directory.
     pub fn agent_dir(&self, name: &str) -> PathBuf {
         self.work.join(name)
     }
 
-    /// What `.version` says, byte for byte; empty if there is none.
+    /// Returns the exact content of `.version`. It is empty if there is no such file.
     pub fn version(&self, name: &str) -> String {
         fs::read_to_string(self.agent_dir(name).join(".version")).unwrap_or_default()
     }
 
-    /// The agent's processes, by the directory they run in.
+    /// Returns the agent's processes with the directories that they run in.
     pub fn running(&self, name: &str) -> Vec<Running> {
         running_below(&self.agent_dir(name))
     }
 
-    /// The calls of its control script so far, as `<version> <verb>`, without the status ones.
+    /// Returns the calls of its control script so far, as `<version> <verb>`, without those of `status`.
     pub fn calls(&self, name: &str) -> Vec<String> {
         let mut calls = self.all_calls(name);
         calls.retain(|call| !call.ends_with(" status"));
@@ -151,25 +213,23 @@ impl Host {
     }
 }
 
-/// The process of a sample agent, not one of its control scripts.
+/// Whether this is the process of a sample agent, not one of its control scripts.
 pub fn is_agent(pid: u32) -> bool {
     matches!(procs::args(pid).as_slice(), [program, zero, _] if program == "sleep" && zero == "0")
 }
 
 pub fn running_below(dir: &Path) -> Vec<Running> {
-    let mut found = Vec::new();
-    for pid in procs::all() {
-        let Some(cwd) = procs::cwd(pid).filter(|cwd| cwd.starts_with(dir)) else {
-            continue;
-        };
-        if is_agent(pid) && procs::alive(pid) {
-            found.push(Running { pid, dir: cwd });
-        }
-    }
-    found
+    let places = procs::places();
+    let below = places.iter().filter(|(_, place)| place.starts_with(dir));
+    let agents = below.filter(|(pid, _)| is_agent(*pid) && procs::alive(*pid));
+    let running = |(pid, place): &(u32, PathBuf)| Running {
+        pid: *pid,
+        dir: place.clone(),
+    };
+    agents.map(running).collect()
 }
 
-/// Kind, size, inode and time of every path below, to see that nothing was written.
+/// Returns kind, size, inode and time of every path below, so that a test can see that nothing was written.
 pub fn tree(dir: &Path) -> BTreeMap<PathBuf, (u32, u64, u64, i64, i64)> {
     let mut found = BTreeMap::new();
     let mut todo = vec![dir.to_path_buf()];
@@ -200,7 +260,7 @@ pub fn tree(dir: &Path) -> BTreeMap<PathBuf, (u32, u64, u64, i64, i64)> {
     found
 }
 
-/// The names in a directory, sorted.
+/// Returns the names in a directory, sorted.
 pub fn names(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let mut names: Vec<_> = entries

@@ -1,5 +1,5 @@
-//! What goes over the wire between updater and ops-meta: entries and answers laid out as the stock server writes them,
-//! requests as they came.
+//! The texts between updater and ops-meta: entries and answers with the layout of the stock server, and requests as they
+//! were received.
 
 use super::json::{self, Json as _, quote};
 use miniserde::json::Value;
@@ -47,7 +47,7 @@ impl Desired {
         self
     }
 
-    /// As the stock server lays it out.
+    /// Returns the entry with the layout of the stock server.
     pub fn json(&self) -> String {
         let fields = [
             ("name", &self.name),
@@ -65,7 +65,7 @@ impl Desired {
     }
 }
 
-/// The whole answer for these agents, byte for byte as the stock server writes it.
+/// Returns the whole answer for these agents, byte for byte as the stock server writes it.
 pub fn stock_answer(agents: &[Desired]) -> String {
     let entries: Vec<_> = agents.iter().map(Desired::json).collect();
     let list = if entries.is_empty() {
@@ -76,7 +76,7 @@ pub fn stock_answer(agents: &[Desired]) -> String {
     format!("{{\n  \"errorMessage\": \"\",\n  \"desiredAgents\": {list}\n}}")
 }
 
-/// An answer to a heartbeat given word for word.
+/// An exact answer to a heartbeat.
 #[derive(Clone)]
 pub struct Answer {
     pub status: u16,
@@ -99,7 +99,7 @@ impl Answer {
     }
 }
 
-/// A request as it came, and when.
+/// A request as it was received, and its time.
 #[derive(Clone)]
 pub struct Seen {
     pub at: Instant,
@@ -110,6 +110,10 @@ pub struct Seen {
 }
 
 impl Seen {
+    pub fn is_beat(&self) -> bool {
+        self.method == "POST"
+    }
+
     pub fn header(&self, name: &str) -> Option<&str> {
         let found = self
             .headers
@@ -122,7 +126,7 @@ impl Seen {
         json::parse(&self.body)
     }
 
-    /// What a heartbeat says of one agent; null if it does not name it.
+    /// Returns the part of a heartbeat about one agent. It is null if the heartbeat does not name the agent.
     pub fn agent(&self, name: &str) -> Value {
         let body = self.json();
         let mut agents = body.field("realAgents").items().iter();

@@ -2,9 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ops_updater::bench;
-use ops_updater::config::Source;
 use ops_updater::model::is_url;
+use ops_updater::store::config::Source;
+use ops_updater_fuzz::bench;
 
 fuzz_target!(|bytes: &[u8]| {
     let file = bench::dir("config").join("cfg.json");
@@ -20,10 +20,7 @@ fuzz_target!(|bytes: &[u8]| {
             assert!((1..=86_400).contains(&config.interval.as_secs()));
             assert_eq!(config.interval.subsec_nanos(), 0);
             assert!(is_url(&config.url), "{}", config.url);
-            let host = config
-                .url
-                .strip_prefix("http://")
-                .expect("no https is spoken");
+            let host = config.url.strip_prefix("http://").expect("an http URL");
             let host = host.split('/').next().unwrap_or_default();
             assert!(!host.is_empty() && !host.contains(['@', '[', '#', '?', ' ']));
             assert!(config.sudo.starts_with('/'), "{}", config.sudo);

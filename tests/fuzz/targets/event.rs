@@ -1,5 +1,5 @@
-//! The lines that an act child prints for the daemon. Such a child may run as the user of an agent that is hostile: it
-//! speaks for its own agent, at the place where it was sent to, and for nothing else.
+//! The events that a step worker writes for the daemon. A worker may run as the user of a hostile agent: its events may only
+//! change what is known of its own agent, at the locations of its job.
 #![no_main]
 
 use std::fs;
@@ -7,19 +7,25 @@ use std::path::Path;
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use ops_updater::job::{BeatJob, Event, SeenAgent, VERSION, What};
+use ops_updater::build_info::VERSION;
+use ops_updater::daemon::state::{Attempt, State};
+use ops_updater::json;
+use ops_updater::model::Observation;
 use ops_updater::model::{
-    AgentName, Build, Failure, Fault, Place, Site, Spot, State, Step, Task, Version, WireAgent,
+    AgentName, AgentState, Build, Deployment, Failure, Fault, Location, Observed, Step, Task,
+    Updater, Version, WireAgent,
 };
-use ops_updater::record::Ledger;
-use ops_updater::roster::{Attempt, Roster};
-use ops_updater::{bench, fields, heartbeat, json};
+use ops_updater::protocol::event::{Event, What};
+use ops_updater::protocol::heartbeat;
+use ops_updater::protocol::job::HeartbeatJob;
+use ops_updater::store::ledger::Ledger;
+use ops_updater_fuzz::bench;
 
 const INTERVAL: Duration = Duration::from_secs(300);
 
 fuzz_target!(|bytes: &[u8]| {
     let [choice, lines @ ..] = bytes else { return };
-    // As children.rs takes them.
+    // As daemon/child.rs reads them.
     let lines = lines.split(|byte| *byte == b'\n');
     let events = lines.filter_map(|line| Event::parse(String::from_utf8_lossy(line).trim_end()));
     let events: Vec<Event> = events.collect();
@@ -27,20 +33,21 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     }
     let dir = bench::dir("event");
-    let mut roster = roster(&dir, *choice);
+    let mut state = state(&dir, *choice);
     let demo = name("demo");
     let task = task(*choice);
-    roster.begin(&demo, &task);
-    let places = places(&roster, &demo, &task);
-    let before = others(&mut roster, &dir);
+    state.begin(&demo, &task);
+    let places = places(&state, &demo, &task);
+    let before = others(&mut state, &dir);
     let mut attempt = Attempt {
-        entry: roster.entry(&demo),
+        desired_digest: state.desired_digest(&demo),
         name: demo.clone(),
         task,
         failure: None,
-        seen: None,
+        has_started: false,
+        observation: None,
     };
-    // As daemon.rs takes them.
+    // As the daemon applies them.
     let (mut phase, mut is_done) = (String::new(), false);
     for mut event in events {
         phase = event.phase.take().unwrap_or_default();
@@ -55,14 +62,14 @@ fuzz_target!(|bytes: &[u8]| {
             error: "it ended without a word".to_owned(),
         });
     }
-    roster.finish(attempt, bench::NOW, INTERVAL);
+    state.finish(attempt, bench::NOW, INTERVAL);
     assert_eq!(
-        others(&mut roster, &dir),
+        others(&mut state, &dir),
         before,
         "it spoke for another agent"
     );
-    check_tasks(&roster, &demo, &places);
-    check_heartbeat(&roster, &demo, &phase);
+    check_tasks(&state, &demo, &places);
+    check_heartbeat(&state, &demo, &phase);
 });
 
 fn name(text: &str) -> AgentName {
@@ -80,16 +87,16 @@ fn build(text: &str) -> Build {
     }
 }
 
-fn place(work_dir: &str, run_user: &str) -> Place {
-    Place {
+fn location(work_dir: &str, run_user: &str) -> Location {
+    Location {
         work_dir: work_dir.to_owned(),
         run_user: run_user.to_owned(),
     }
 }
 
-/// Two agents, one of another user's and one of ours; both have their version 1 in force. What the daemon knows of the
-/// first is the choice: where it ran well, and whether it runs.
-fn roster(dir: &Path, choice: u8) -> Roster {
+/// Two agents, one of another user and one of the updater's own; version 1 of both is in force. The input chooses what the
+/// daemon knows of the first: where it ran well, and whether it runs.
+fn state(dir: &Path, choice: u8) -> State {
     let wires = ["demo", "other"].map(|name| WireAgent {
         name: name.to_owned(),
         version: "2".to_owned(),
@@ -101,40 +108,53 @@ fn roster(dir: &Path, choice: u8) -> Roster {
     });
     let mut ledger = Ledger::default();
     if choice & 0x40 != 0 {
-        ledger.agents.entry(&name("demo")).proven = Some(Spot {
-            place: place("/old", if choice & 0x20 == 0 { "falcon" } else { "" }),
+        ledger.agents.entry(name("demo")).or_default().last_good = Some(Deployment {
+            location: location("/old", if choice & 0x20 == 0 { "falcon" } else { "" }),
             build: build("1"),
         });
     }
     let _ = fs::create_dir(dir.join("var"));
     bench::put(
         &dir.join("var/ledger.json"),
-        fields::write(&mut ledger).as_bytes(),
+        json::to_string(&ledger).as_bytes(),
     );
     bench::put(
         &dir.join("desired_agent.json"),
-        fields::write(&mut Vec::from(wires)).as_bytes(),
+        json::to_string(&wires).as_bytes(),
     );
-    let mut roster = Roster::load(dir, "root", bench::NOW);
-    for name in roster.names() {
-        let place = roster.desired(&name).expect("it is desired").place.clone();
-        let mut here = Site::empty(place);
-        here.current = Some(build("1"));
-        here.whole = true;
-        here.state = if choice & 0x10 == 0 {
-            State::Started
+    let mut state = State::load(dir, "root", bench::NOW);
+    for name in state.names() {
+        let location = state
+            .desired(&name)
+            .expect("it is desired")
+            .location
+            .clone();
+        let mut at_desired = Observed::empty(location);
+        at_desired.current = Some(build("1"));
+        at_desired.whole = true;
+        at_desired.state = if choice & 0x10 == 0 {
+            AgentState::Started
         } else {
-            State::Stopped
+            AgentState::Stopped
         };
-        here.builds = vec![build("2"), build("1")];
-        let there = roster.elsewhere(&name, &here.place).map(Site::empty);
-        roster.observe(SeenAgent { name, here, there }, bench::NOW);
+        at_desired.builds = vec![build("2"), build("1")];
+        let elsewhere = state
+            .elsewhere(&name, &at_desired.location)
+            .map(Observed::empty);
+        state.observe(
+            Observation {
+                name,
+                at_desired,
+                elsewhere,
+            },
+            bench::NOW,
+        );
     }
-    roster
+    state
 }
 
 fn task(choice: u8) -> Task {
-    let place = place("/home/demo", "falcon");
+    let location = location("/home/demo", "falcon");
     let step = match choice & 7 {
         0 => Step::Start(build("1")),
         1 => Step::Stop(version("1")),
@@ -144,85 +164,92 @@ fn task(choice: u8) -> Task {
             to: build("2"),
         },
         4 => Step::Switch {
-            back: Some(Spot {
-                place: self::place("/old", "falcon"),
+            back: Some(Deployment {
+                location: self::location("/old", "falcon"),
                 build: build("1"),
             }),
             to: build("2"),
         },
         _ => Step::Switch {
-            back: Some(Spot {
-                place: place.clone(),
+            back: Some(Deployment {
+                location: location.clone(),
                 build: build("1"),
             }),
             to: build("2"),
         },
     };
-    Task { place, step }
+    Task { location, step }
 }
 
-/// Where the daemon knows that the agent is or should be.
-fn places(roster: &Roster, name: &AgentName, task: &Task) -> Vec<Place> {
-    let mut places = vec![task.place.clone()];
-    places.extend(roster.desired(name).map(|desired| desired.place.clone()));
-    places.extend(roster.elsewhere(name, &task.place));
+/// The locations where the daemon knows that the agent is or should be.
+fn places(state: &State, name: &AgentName, task: &Task) -> Vec<Location> {
+    let mut places = vec![task.location.clone()];
+    places.extend(state.desired(name).map(|desired| desired.location.clone()));
+    places.extend(state.elsewhere(name, &task.location));
     if let Step::Switch { back, .. } = &task.step {
-        places.extend(back.iter().map(|back| back.place.clone()));
+        places.extend(back.iter().map(|back| back.location.clone()));
     }
     places
 }
 
-/// Everything that is remembered of other agents, from the disk; and what is next for them.
-fn others(roster: &mut Roster, dir: &Path) -> String {
-    roster.save().expect("TMPDIR can be written");
+/// The history of all other agents, as on disk, and their next steps.
+fn others(state: &mut State, dir: &Path) -> String {
+    state.save().expect("TMPDIR can be written");
     let text = fs::read_to_string(dir.join("var/ledger.json")).expect("it was saved");
-    let mut ledger: Ledger = fields::read(&text).expect("what is saved can be read");
+    let mut ledger = Ledger::read(&text).expect("what is saved can be read");
     ledger.agents.remove(&name("demo"));
-    let next = roster.next_task(&name("other"), bench::NOW);
-    format!("{} {next:?}", fields::write(&mut ledger))
+    let next = state.next_task(&name("other"), bench::NOW);
+    format!("{} {next:?}", json::to_string(&ledger))
 }
 
-fn check_tasks(roster: &Roster, demo: &AgentName, places: &[Place]) {
-    for place in roster
+fn check_tasks(state: &State, demo: &AgentName, places: &[Location]) {
+    for location in state
         .elsewhere(demo, &places[0])
         .iter()
-        .chain(&roster.strays(demo, &places[0]))
+        .chain(&state.other_locations(demo, &places[0]))
     {
-        assert!(places.contains(place), "{place:?}");
+        assert!(places.contains(location), "{location:?}");
     }
     for later in [0, 3600, 2 * 86_400] {
-        if let Some(task) = roster.next_task(demo, bench::NOW + later) {
-            assert!(places.contains(&task.place), "{task} in {:?}", task.place);
+        if let Some(task) = state.next_task(demo, bench::NOW + later) {
+            assert!(
+                places.contains(&task.location),
+                "{task} in {:?}",
+                task.location
+            );
         }
     }
 }
 
-/// The next heartbeat is JSON, and the child's words in it are few and plain.
-fn check_heartbeat(roster: &Roster, demo: &AgentName, phase: &str) {
-    let job = BeatJob {
+/// The next heartbeat is JSON, and the texts of the worker in it are short and printable.
+fn check_heartbeat(state: &State, demo: &AgentName, phase: &str) {
+    let job = HeartbeatJob {
         made_by: VERSION.to_owned(),
         url: None,
         hostname: "h".to_owned(),
         ip: String::new(),
         run_user: "root".to_owned(),
         sudo: String::new(),
-        own_dir: "/opt/updater".to_owned(),
+        updater: Updater {
+            dir: "/opt/updater".to_owned(),
+            ..Updater::default()
+        },
         log_level: "INFO".to_owned(),
-        wish: None,
+        input: None,
         hold: String::new(),
-        errors: roster.refusals(),
+        errors: state.refusals(),
         stuck: Vec::new(),
-        agents: roster.reports(|name| if name == demo { phase } else { "" }.to_owned()),
+        agents: state.reports(|name| if name == demo { phase } else { "" }.to_owned()),
     };
-    let mut here = Site::empty(place("/home/demo", "falcon"));
-    here.current = Some(build("1"));
+    let mut at_desired = Observed::empty(location("/home/demo", "falcon"));
+    at_desired.current = Some(build("1"));
     let name = demo.clone();
-    let seen = [SeenAgent {
+    let observation = [Observation {
         name,
-        here,
-        there: None,
+        at_desired,
+        elsewhere: None,
     }];
-    let body = heartbeat::request(&job, &seen, "192.0.2.1", "linux_amd64", bench::NOW);
+    let body = heartbeat::request(&job, &observation, "192.0.2.1", "linux_amd64", bench::NOW);
     json::parse(&body).expect("a heartbeat is JSON");
     assert!(
         body.is_ascii() && !body.contains(char::is_control),

@@ -1,11 +1,11 @@
-//! gzip from a release store, against another decoder: what one takes the other takes, with the same bytes.
+//! gzip from a release store, against another decoder: both accept the same files, with the same content.
 #![no_main]
 
 use std::io::Read;
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 use ops_updater::gzip::Gzip;
-use ops_updater::members;
+use ops_updater_fuzz::members;
 
 fuzz_target!(|bytes: &[u8]| {
     let mut ours = Vec::new();

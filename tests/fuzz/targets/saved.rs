@@ -4,9 +4,10 @@
 use std::fs;
 
 use libfuzzer_sys::fuzz_target;
+use ops_updater::daemon::state::State;
 use ops_updater::model::Own;
-use ops_updater::roster::Roster;
-use ops_updater::{bench, heartbeat};
+use ops_updater::protocol::desired;
+use ops_updater_fuzz::bench;
 
 fuzz_target!(|bytes: &[u8]| {
     let dir = bench::dir("saved");
@@ -16,13 +17,17 @@ fuzz_target!(|bytes: &[u8]| {
     };
     let wanted = std::str::from_utf8(bytes)
         .ok()
-        .and_then(heartbeat::saved)
+        .and_then(desired::saved)
         .map(|entries| bench::check_entries(entries, &own));
     let file = dir.join("desired_agent.json");
     bench::put(&file, bytes);
-    let roster = Roster::load(&dir, &own.user, bench::NOW);
-    let names: Vec<String> = roster.names().iter().map(ToString::to_string).collect();
-    let wanted: Vec<String> = wanted.into_iter().flatten().map(|wire| wire.name).collect();
+    let state = State::load(&dir, &own.user, bench::NOW);
+    let names: Vec<String> = state.names().iter().map(ToString::to_string).collect();
+    let wanted: Vec<String> = wanted
+        .into_iter()
+        .flatten()
+        .map(|desired| desired.wire.name)
+        .collect();
     assert_eq!(names, wanted);
     let after = fs::read(&file).expect("it stays");
     assert_eq!(after, bytes, "loading changes nothing");

@@ -1,5 +1,5 @@
-//! A tarball of a release store, whose digest is right and whose content is anything. Nothing may land outside of where
-//! it is unpacked, and inside only files, directories and links that stay there, within the limits.
+//! A tarball with the right digest and any content. Nothing may be written outside the target directory, and only files,
+//! directories and links that stay inside it, within the limits.
 #![no_main]
 
 use std::collections::BTreeSet;
@@ -9,8 +9,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
-use ops_updater::fetch::Verified;
-use ops_updater::{bench, members, sys, tarball, unpack};
+use ops_updater::net::download::Verified;
+use ops_updater::os::files;
+use ops_updater::worker::install::unpack;
+use ops_updater_fuzz::{bench, members, tarball};
 
 const ENTRIES_MOST: usize = 65_536;
 const CANARY: &[u8] = b"it sings";
@@ -25,7 +27,7 @@ fuzz_target!(|archive: &[u8]| {
     fs::create_dir(&root).expect("the last run left nothing");
     let packed = members::stored(archive);
     let size = packed.len() as u64;
-    let mut file = sys::nameless_file().expect("memory for a file");
+    let mut file = files::nameless_file().expect("memory for a file");
     file.write_all(&packed).expect("memory for a file");
     std::io::Seek::rewind(&mut file).expect("it can be read again");
     let md5 = String::new();
@@ -33,8 +35,8 @@ fuzz_target!(|archive: &[u8]| {
     unpack::check_space(&tarball, &root).expect("there is room");
     let done = unpack::unpack(tarball, &root, &mut || Ok(()));
     check_outside(&outer, &canary, &before);
-    let seen = walk(&root);
-    seen.check((size * 200).max(1 << 20));
+    let observation = walk(&root);
+    observation.check((size * 200).max(1 << 20));
     match done {
         Ok(()) => {
             let meta = fs::symlink_metadata(root.join("control")).expect("it was accepted");
@@ -97,7 +99,7 @@ fn check_outside(outer: &Path, canary: &Path, before: &Metadata) {
 #[derive(Default)]
 struct Inside {
     entries: usize,
-    /// Of each file once, whatever it is called.
+    /// The sum over all files; a file with several names counts once.
     bytes: u64,
     files: BTreeSet<u64>,
 }
@@ -151,7 +153,7 @@ fn walk(root: &Path) -> Inside {
     inside
 }
 
-/// Goes where the link leads, as the kernel would, part by part; never above the root on the way.
+/// Follows a link name by name, as the kernel does. It must never lead above the root.
 fn check_link(root: &Path, link: &Path) {
     let mut at = link.parent().expect("it is inside").to_owned();
     let target = fs::read_link(link).expect("it is a link");

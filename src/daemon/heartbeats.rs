@@ -1,0 +1,114 @@
+//! What a heartbeat brings: an answer of the server, or the reason why there is none, and when the next one is sent.
+#![expect(clippy::disallowed_methods, reason = "posts are paced")]
+
+use std::time::{Duration, Instant};
+
+use nanorand::Rng;
+
+use super::Daemon;
+use super::parts::Mode;
+use crate::build_info::VERSION;
+use crate::log;
+use crate::log::on_change::Subject;
+use crate::model::AgentName;
+use crate::os::host;
+use crate::plan::schedule;
+use crate::protocol::event::Event;
+use crate::protocol::job::HeartbeatJob;
+
+impl Daemon {
+    pub(super) fn heartbeat_job(&self, posts: bool, input: Option<String>) -> HeartbeatJob {
+        let phase = |name: &AgentName| {
+            let worker = self.workers.get(name)?;
+            Some(worker.phase.clone())
+        };
+        HeartbeatJob {
+            made_by: VERSION.to_owned(),
+            url: posts
+                .then(|| self.config.url.clone())
+                .filter(|url| !url.is_empty()),
+            input,
+            hold: self.state.hold().to_owned(),
+            hostname: self.hostname(),
+            ip: self.config.ip.clone(),
+            run_user: self.identity.run_user.clone(),
+            sudo: self.sudo().unwrap_or_default().to_owned(),
+            updater: self.identity.updater.clone(),
+            log_level: self.config.log_level.name().to_owned(),
+            errors: self.state.refusals(),
+            agents: self.state.reports(|name| phase(name).unwrap_or_default()),
+            stuck: self.workers.stuck.clone(),
+        }
+    }
+
+    /// Returns the name under which this host reports.
+    pub(super) fn hostname(&self) -> String {
+        match self.config.hostname.as_str() {
+            "" => host::hostname().unwrap_or_default(),
+            name => name.to_owned(),
+        }
+    }
+
+    /// Returns the input of `apply`, for the first heartbeat only.
+    pub(super) fn input(&self) -> Option<String> {
+        match &self.mode {
+            Mode::Once(input) if !self.heartbeats.has_asked => input.clone(),
+            Mode::Once(_) | Mode::Serve | Mode::Plan => None,
+        }
+    }
+
+    /// Takes over an answer: the entries that are followed, and those that were refused.
+    pub(super) fn take_answer(&mut self, event: &mut Event) {
+        let agents = event.agents.take().unwrap_or_default();
+        let refused = event.refused.take().unwrap_or_default();
+        let kept = event.kept.take().unwrap_or_default();
+        self.state.accept(agents, refused, &kept);
+        self.forget_unnamed();
+    }
+
+    pub(super) fn heartbeat_answered(&mut self) {
+        self.heartbeats.failures = 0;
+        // The input of `apply` is no answer of a server.
+        if !self.config.url.is_empty() {
+            self.counts.heartbeats += 1;
+            self.heartbeats.status.answered = self.clock.now();
+        }
+        self.heartbeats.status.error.clear();
+        if self.on_change.clear(&Subject::Heartbeat) {
+            log::info(format_args!("the server answers again"));
+        }
+    }
+
+    pub(super) fn heartbeat_failed(&mut self, error: &str, retry_after: Option<u64>) {
+        self.heartbeats.has_asked = true;
+        self.heartbeats.failures = self.heartbeats.failures.saturating_add(1);
+        self.counts.heartbeat_failures += 1;
+        error.clone_into(&mut self.heartbeats.status.error);
+        let random = self.random.generate();
+        let mut pause =
+            schedule::heartbeat_backoff(self.config.interval, self.heartbeats.failures, random);
+        if let Some(seconds) = retry_after {
+            let asked = Duration::from_secs(seconds).min(schedule::LONGEST_RETRY_AFTER);
+            // All hosts are told the same, and must not come back together.
+            let spread = schedule::first_heartbeat(self.config.interval, self.random.generate());
+            pause = pause.max(asked + spread);
+        }
+        if !self.heartbeats.is_wanted {
+            self.heartbeats.next_post = Instant::now() + pause;
+        }
+        if self.on_change.record(Subject::Heartbeat, error) {
+            log::warn(format_args!(
+                "{error}; the last desired state stays in force, asking again in {} s or more",
+                pause.as_secs()
+            ));
+        }
+    }
+
+    fn forget_unnamed(&mut self) {
+        let is_named = |name: &AgentName| self.state.desired(name).is_some();
+        self.workers
+            .stuck
+            .retain(|observation| is_named(&observation.name));
+        self.on_change.retain_agents(is_named);
+    }
+}

@@ -1,0 +1,89 @@
+//! What is reported of each agent: to the heartbeat worker, which checks it, and in the status document.
+
+use super::State;
+use super::desired::Agent;
+use super::observed::{UNKNOWN, version_at, word_of};
+use crate::model::{AgentName, Observation, STATUS_LIMIT};
+use crate::plan;
+use crate::protocol::heartbeat;
+use crate::protocol::job::Reported;
+use crate::protocol::status::AgentStatus;
+use crate::text::brief;
+
+impl State {
+    /// Returns what a heartbeat is to check and to report. `phase` returns what is being done to an agent.
+    pub fn reports(&self, phase: impl Fn(&AgentName) -> String) -> Vec<Reported> {
+        let report = |Agent { desired, .. }: &Agent| Reported {
+            desired: desired.clone(),
+            elsewhere: self.elsewhere(&desired.name, &desired.location),
+            pinned: self.desired.pin(&desired.name),
+            phase: phase(&desired.name),
+            error: self.error(&desired.name),
+        };
+        self.desired.agents().iter().map(report).collect()
+    }
+
+    /// Returns why an agent is not in its desired state. That another updater manages it counts more than old failures.
+    pub fn error(&self, name: &AgentName) -> String {
+        let observation = self.observations.get(name);
+        if let Some(managed_by) = observation.and_then(Observation::managed_by) {
+            // It may come from a check that ran as a hostile user.
+            return brief(managed_by, STATUS_LIMIT);
+        }
+        match self.history.get(name) {
+            None => String::new(),
+            Some(history) if history.error.is_empty() => history.deaths_in_words(),
+            Some(history) => history.error.clone(),
+        }
+    }
+
+    /// Returns the status of each agent, without what is being done to it.
+    pub fn statuses(&self, now: u64) -> Vec<AgentStatus> {
+        let agents = self.desired.agents().iter();
+        agents.map(|agent| self.status(agent, now)).collect()
+    }
+
+    fn status(&self, agent: &Agent, now: u64) -> AgentStatus {
+        let (wire, followed) = (&agent.desired.wire, agent.followed());
+        let name = &followed.name;
+        let mut status = AgentStatus {
+            name: wire.name.clone(),
+            desired: wire.version.clone(),
+            cmd: wire.cmd.clone(),
+            pinned: self.desired.pin(name),
+            state: UNKNOWN.to_owned(),
+            run_user: followed.location.run_user.clone(),
+            work_dir: followed.location.work_dir.clone(),
+            ..Default::default()
+        };
+        status.error = self.error(name);
+        status.restarts = Some(self.observations.restarts(name));
+        if let Some(history) = self.history.get(name) {
+            let last_death = history.deaths.last().copied().unwrap_or_default();
+            status.error_at = history.error_at.max(last_death);
+            // Only what is down waits to be started again.
+            let next_try = if self.is_down(name) {
+                history.next_try(now)
+            } else {
+                history.is_waiting(now).then_some(history.retry_at)
+            };
+            status.retry_at = next_try.unwrap_or_default();
+        }
+        if let Some(observation) = self.observations.get(name) {
+            let current = observation.current();
+            status.version = version_at(current);
+            word_of(current.state).clone_into(&mut status.state);
+            status.since = self.observations.since(name);
+            status.status = heartbeat::status(current, "", &status.error);
+            status.converged = plan::is_reached(followed, observation);
+            let next = self.next_task(name, now);
+            status.next = next.map(|task| task.to_string()).unwrap_or_default();
+        }
+        status
+    }
+
+    /// Returns the refused entries of the last answer, with their reasons.
+    pub fn refusals(&self) -> Vec<String> {
+        self.desired.refusals()
+    }
+}

@@ -1,0 +1,31 @@
+//! The nouns: what a server desires, what a host has, and the steps from one to the other. Values only, no input and no
+//! output. A value is checked once, where it is made.
+
+/// The rules for the text of a field.
+mod checks;
+/// One agent of the desired state.
+mod desired;
+/// Where an agent lives.
+mod location;
+/// `AgentName` and `Version`.
+mod names;
+/// The state of an agent, as a check finds it.
+mod observed;
+/// What root allows on this host.
+mod policy;
+/// A version to fetch, on disk, and in force.
+mod release;
+/// The steps of an agent, and their failures.
+mod step;
+/// What identifies an updater.
+mod updater;
+
+pub use checks::{is_md5, is_url, is_user, is_work_dir, one_spelling};
+pub use desired::{Cmd, Desired, Refusal, WireAgent};
+pub use location::{Location, Own};
+pub use names::{AgentName, Version};
+pub use observed::{AgentState, Observation, Observed, STATUS_LIMIT};
+pub use policy::{MAX_AGENTS, Policy, is_in_stores};
+pub use release::{Build, Deployment, Release};
+pub use step::{Failure, Fault, Step, Task};
+pub use updater::{FileId, Updater};

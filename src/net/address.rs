@@ -1,0 +1,36 @@
+//! Addresses: of the server that a URL names, and of this host as that server sees it. A lookup may block on DNS.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "it asks the network for an address"
+)]
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+
+/// Returns the host and the port of an http URL.
+pub fn host_and_port(url: &str) -> Option<(&str, u16)> {
+    let host = url.strip_prefix("http://")?.split(['/', '?']).next()?;
+    let (host, port) = host.split_once(':').unwrap_or((host, "80"));
+    Some((host, port.parse().ok()?))
+}
+
+/// Returns the address from which this host sends packets to the server. Connecting a UDP socket sends none.
+pub fn address_toward(url: &str) -> Option<String> {
+    let (host, port) = host_and_port(url)?;
+    for server in (host, port).to_socket_addrs().ok()? {
+        let any = if server.is_ipv4() {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+        } else {
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+        };
+        if let Some(address) = address_from(any, server) {
+            return Some(address.to_string());
+        }
+    }
+    None
+}
+
+fn address_from(any: IpAddr, server: SocketAddr) -> Option<IpAddr> {
+    let socket = UdpSocket::bind(SocketAddr::new(any, 0)).ok()?;
+    socket.connect(server).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}

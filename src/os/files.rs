@@ -1,0 +1,134 @@
+//! Files without a name, the umask, the file system of a path, and the exchange of two names.
+#![allow(unsafe_code)]
+#![allow(
+    clippy::cast_lossless,
+    clippy::cast_possible_truncation,
+    clippy::unnecessary_cast,
+    clippy::useless_conversion,
+    reason = "C's types are of other widths on some of our targets"
+)]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::FromRawFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::call::{c_string, check};
+
+/// The umask before `set_umask`.
+static INHERITED_UMASK: AtomicU32 = AtomicU32::new(0);
+
+/// Reads at most `limit` bytes from this offset; bytes that are not UTF-8 become U+FFFD. It does not move the file's own
+/// position, which a process that writes to the file may share.
+pub fn read_text(file: &File, from: u64, limit: u64) -> io::Result<String> {
+    let mut bytes = vec![0; limit as usize];
+    let mut end = 0;
+    while end < bytes.len() {
+        match file.read_at(&mut bytes[end..], from + end as u64)? {
+            0 => break,
+            got => end += got,
+        }
+    }
+    Ok(String::from_utf8_lossy(&bytes[..end]).into_owned())
+}
+
+/// Creates a file without a name, for the output of a child and for jobs on stdin. It is in memory if the system supports
+/// that, so that checks of healthy agents write to no disk.
+pub fn nameless_file() -> io::Result<File> {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: the name is NUL-terminated. The descriptor is checked and has no other owner.
+        unsafe {
+            let fd = libc::memfd_create(c"ops-updater".as_ptr(), libc::MFD_CLOEXEC);
+            if fd >= 0 {
+                return Ok(File::from_raw_fd(fd));
+            }
+        }
+    }
+    let mut template = std::env::temp_dir()
+        .join("ops-updater.XXXXXX")
+        .into_os_string()
+        .into_encoded_bytes();
+    template.push(0);
+    // SAFETY: mkstemp replaces only the six X of a NUL-terminated buffer, and unlink reads it. The descriptor is checked
+    // and has no other owner.
+    let file = unsafe {
+        let fd = libc::mkstemp(template.as_mut_ptr().cast());
+        check(fd)?;
+        libc::unlink(template.as_ptr().cast());
+        libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
+        File::from_raw_fd(fd)
+    };
+    Ok(file)
+}
+
+/// The properties of a file system that decide whether files can be installed there.
+pub struct FileSystem {
+    /// Bytes that an ordinary user can still write.
+    pub free: u64,
+    /// Number of files that can still be created; none if the file system has no such limit.
+    pub files: Option<u64>,
+    pub is_read_only: bool,
+    /// No program can be executed from it. Always false on macOS.
+    pub is_no_exec: bool,
+}
+
+/// Returns the properties of the file system that holds the path.
+pub fn file_system(path: &Path) -> io::Result<FileSystem> {
+    let path = c_string(path.as_os_str())?;
+    // SAFETY: statvfs reads a NUL-terminated path and fills the struct it is given.
+    let stat = unsafe {
+        let mut stat: libc::statvfs = std::mem::zeroed();
+        check(libc::statvfs(path.as_ptr(), &raw mut stat))?;
+        stat
+    };
+    // 1 is ST_RDONLY and 8 is ST_NOEXEC of bits/statvfs.h; libc does not name the second on musl, and macOS does not have it.
+    Ok(FileSystem {
+        free: u64::from(stat.f_bavail).saturating_mul(stat.f_frsize as u64),
+        files: (stat.f_files > 0).then_some(u64::from(stat.f_favail)),
+        is_read_only: stat.f_flag & 1 != 0,
+        is_no_exec: cfg!(target_os = "linux") && stat.f_flag & 8 != 0,
+    })
+}
+
+/// Returns the number of bytes that an ordinary user can still write to the file system of the path.
+pub fn free_bytes(path: &Path) -> Option<u64> {
+    file_system(path).ok().map(|file_system| file_system.free)
+}
+
+/// Swaps two names in one step. The error is EINVAL, ENOSYS or ENOTSUP if the file system cannot.
+pub fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    let one = c_string(one.as_os_str())?;
+    let other = c_string(other.as_os_str())?;
+    // SAFETY: both paths are NUL-terminated and outlive the call.
+    #[cfg(target_os = "linux")]
+    let done = unsafe {
+        // musl has no wrapper for it. 2 is RENAME_EXCHANGE of linux/fs.h.
+        libc::syscall(
+            libc::SYS_renameat2,
+            libc::AT_FDCWD,
+            one.as_ptr(),
+            libc::AT_FDCWD,
+            other.as_ptr(),
+            2,
+        )
+    };
+    // SAFETY: both paths are NUL-terminated and outlive the call.
+    #[cfg(not(target_os = "linux"))]
+    let done = unsafe { libc::renamex_np(one.as_ptr(), other.as_ptr(), libc::RENAME_SWAP) };
+    check(i32::try_from(done).unwrap_or(-1))
+}
+
+/// Makes new files writable for their owner only and readable for all, whatever umask this process inherited.
+pub fn set_umask() {
+    // SAFETY: umask(2) touches no memory and cannot fail.
+    let inherited = unsafe { libc::umask(0o022) };
+    INHERITED_UMASK.store(u32::from(inherited), Ordering::Relaxed);
+}
+
+/// Returns the umask before `set_umask`.
+pub fn inherited_umask() -> u32 {
+    INHERITED_UMASK.load(Ordering::Relaxed)
+}

@@ -1,0 +1,105 @@
+//! What a child reports to the daemon: one event as JSON on each line of its stdout.
+#![expect(clippy::disallowed_methods, reason = "events travel over stdout")]
+
+use std::io::{self, Write as _};
+
+use miniserde::{Deserialize, Serialize};
+
+use crate::error::{At, Result};
+use crate::json;
+use crate::model::{AgentName, Desired, Fault, Observation, Refusal};
+
+/// The phase of a stop. Until it ends, an agent that says it is stopped may still run.
+pub const STOPPING: &str = "stopping";
+
+/// One report. It is one flat record, because miniserde derives no enums with data.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Event {
+    pub what: What,
+    /// With `Phase`: what is being done, for heartbeat and status.
+    pub phase: Option<String>,
+    pub bytes: Option<u64>,
+    pub total: Option<u64>,
+    /// Bytes that have come from the network since the last event.
+    pub fetched: Option<u64>,
+    /// With `Done` and `Refused`: why it failed.
+    pub error: Option<String>,
+    pub fault: Option<Fault>,
+    /// With `Done`: the step has started the agent, which may now be in the same state as before.
+    pub has_started: Option<bool>,
+    /// The agents as they were last checked. A heartbeat reports them in the order of its job, a step reports its own.
+    pub observations: Option<Vec<Observation>>,
+    /// With `Answered`: the accepted entries, checked, and why the others were not accepted.
+    pub agents: Option<Vec<Desired>>,
+    pub refused: Option<Vec<Refusal>>,
+    /// With `Answered`: the refused entries whose last good entry stays in force.
+    pub kept: Option<Vec<AgentName>>,
+    /// Seconds.
+    pub retry_after: Option<u64>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum What {
+    /// A sign of life, with what is being done, or with the agents that a heartbeat has checked so far.
+    #[default]
+    Phase,
+    /// From now on the child must not be ended: its agent is between two versions.
+    Critical,
+    /// A heartbeat has checked its agents.
+    Observed,
+    /// A heartbeat has a valid answer.
+    Answered,
+    /// A heartbeat has no valid answer.
+    Refused,
+    /// A step has ended.
+    Done,
+}
+
+impl Event {
+    /// Prints the event as one line. Fails when the daemon is gone; an orphan learns of it by this.
+    pub fn send(&self) -> Result<()> {
+        let line = json::to_string(self) + "\n";
+        let mut stdout = io::stdout();
+        // Nothing may stay in the buffer: a process that is forked later would send it again.
+        let sent = stdout.write_all(line.as_bytes());
+        sent.and_then(|()| stdout.flush())
+            .at("report to", "the daemon")
+    }
+
+    /// Reports what is being done.
+    pub fn phase(name: &str) -> Result<()> {
+        let event = Self {
+            phase: Some(name.to_owned()),
+            ..Default::default()
+        };
+        event.send()
+    }
+
+    pub fn parse(line: &str) -> Option<Self> {
+        line.starts_with('{').then(|| json::read(line))?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The seeds of the fuzz target `event`: one byte that chooses the case, then lines. A seed in a form of before finds
+    /// nothing.
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the seeds are files")]
+    fn the_seeds_of_the_fuzz_target_are_events() {
+        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz/seeds/event");
+        let mut events = 0;
+        for entry in std::fs::read_dir(dir).expect("the seeds") {
+            let path = entry.expect("an entry").path();
+            let bytes = std::fs::read(&path).expect("a seed");
+            let text = String::from_utf8_lossy(&bytes[1..]);
+            for line in text.lines().filter(|line| line.ends_with('}')) {
+                assert!(Event::parse(line).is_some(), "{}: {line}", path.display());
+                events += 1;
+            }
+        }
+        assert!(events >= 15, "{events} events");
+    }
+}

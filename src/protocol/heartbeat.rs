@@ -1,0 +1,270 @@
+//! The body of a heartbeat, from what was observed. Pure. The format is that of the original updater and of its stock
+//! server, with additional fields that the stock server ignores.
+
+use miniserde::Serialize;
+
+use crate::build_info::VERSION;
+use crate::json;
+use crate::model::{AgentState, Observation, Observed};
+use crate::protocol::event::STOPPING;
+use crate::protocol::job::{HeartbeatJob, Reported};
+use crate::text::brief;
+
+/// The longest text of ours in a heartbeat, in bytes. Stock servers keep such texts in a column of a table.
+pub(super) const TEXT_LIMIT: usize = 200;
+
+/// The body, in the order of the original's fields. Ours follow.
+#[derive(Serialize)]
+struct Heartbeat<'a> {
+    hostname: &'a str,
+    ip: &'a str,
+    #[serde(rename = "runUser")]
+    run_user: &'a str,
+    #[serde(rename = "updaterVersion")]
+    updater_version: &'a str,
+    /// Never null: the stock server crashes on null.
+    #[serde(rename = "realAgents")]
+    real_agents: Vec<RealAgent<'a>>,
+    arch: &'a str,
+    /// Why the host is held. Empty: it is not.
+    hold: String,
+    errors: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct RealAgent<'a> {
+    name: &'a str,
+    version: &'a str,
+    status: String,
+    timestamp: u64,
+    #[serde(rename = "runUser")]
+    run_user: &'a str,
+    #[serde(rename = "workDir")]
+    work_dir: &'a str,
+    #[serde(rename = "desiredVersion")]
+    desired_version: &'a str,
+    /// The version that an operator pinned. Empty: there is no pin.
+    pinned: &'a str,
+    phase: String,
+    error: String,
+}
+
+/// Returns the body of a heartbeat. `now` is in seconds since 1970.
+pub fn request(
+    job: &HeartbeatJob,
+    observations: &[Observation],
+    ip: &str,
+    arch: &str,
+    now: u64,
+) -> String {
+    let mut real_agents = Vec::new();
+    for agent in &job.agents {
+        let mut observations = observations.iter();
+        let observation = observations.find(|found| found.name == agent.desired.name);
+        real_agents.extend(observation.and_then(|found| real_agent(agent, found, now)));
+    }
+    let errors = job.errors.iter().map(|error| brief(error, TEXT_LIMIT));
+    json::to_string(&Heartbeat {
+        hostname: &job.hostname,
+        ip,
+        run_user: &job.run_user,
+        updater_version: VERSION,
+        real_agents,
+        arch,
+        hold: brief(&job.hold, TEXT_LIMIT),
+        errors: errors.collect(),
+    })
+}
+
+/// Returns none for an agent that is not installed and should not be.
+fn real_agent<'a>(
+    agent: &'a Reported,
+    observation: &'a Observation,
+    now: u64,
+) -> Option<RealAgent<'a>> {
+    let wire = &agent.desired.wire;
+    let observed = observation.current();
+    let version = observed
+        .current
+        .as_ref()
+        .map(|build| build.version.as_str());
+    if version.is_none() && wire.cmd != "start" {
+        return None;
+    }
+    // The spelling of the server, unless the agent still lives elsewhere.
+    let (mut run_user, mut work_dir) = (&observed.location.run_user, &observed.location.work_dir);
+    if observed.location == observation.at_desired.location {
+        run_user = &wire.run_user;
+        if !wire.work_dir.is_empty() {
+            work_dir = &wire.work_dir;
+        }
+    }
+    Some(RealAgent {
+        name: &wire.name,
+        version: version.unwrap_or_default(),
+        status: status(observed, &agent.phase, &agent.error),
+        timestamp: now,
+        run_user,
+        work_dir,
+        desired_version: &wire.version,
+        pinned: &agent.pinned,
+        phase: brief(&agent.phase, TEXT_LIMIT),
+        error: brief(&agent.error, TEXT_LIMIT),
+    })
+}
+
+/// Returns the text of the status column: the output of the status script, or the reason why there is none.
+pub fn status(observed: &Observed, phase: &str, error: &str) -> String {
+    let (kind, text) = match observed.state {
+        AgentState::Stopped if phase == STOPPING => ("", phase),
+        AgentState::Started | AgentState::Stopped | AgentState::Unrecognized => {
+            ("", observed.status.as_str())
+        }
+        AgentState::NoAnswer | AgentState::NotAsked => ("unknown: ", observed.status.as_str()),
+        AgentState::NotInstalled if observed.current.is_some() => {
+            ("failed: ", "its control cannot be run")
+        }
+        AgentState::NotInstalled if !error.is_empty() => ("failed: ", error),
+        AgentState::NotInstalled if !phase.is_empty() => ("", phase),
+        AgentState::NotInstalled => ("", "installing"),
+    };
+    brief(&format!("{kind}{text}"), TEXT_LIMIT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{AgentName, Build, Desired, Location, Own, Version, WireAgent};
+
+    fn desired() -> Desired {
+        let wire = WireAgent {
+            name: "demo".into(),
+            version: "1.0.1".into(),
+            tarball: "http://x".into(),
+            cmd: "start".into(),
+            run_user: "falcon".into(),
+            ..Default::default()
+        };
+        Desired::check(&wire, &Own::default()).expect("valid")
+    }
+
+    fn job() -> HeartbeatJob {
+        HeartbeatJob {
+            made_by: VERSION.into(),
+            url: None,
+            hostname: "h".into(),
+            ip: String::new(),
+            run_user: "root".into(),
+            sudo: String::new(),
+            updater: crate::model::Updater::default(),
+            log_level: "info".into(),
+            hold: String::new(),
+            errors: Vec::new(),
+            stuck: Vec::new(),
+            input: None,
+            agents: vec![Reported {
+                desired: desired(),
+                elsewhere: None,
+                pinned: String::new(),
+                phase: String::new(),
+                error: "cannot fetch x: 404\n\u{e9}".into(),
+            }],
+        }
+    }
+
+    fn observation(state: AgentState, installed: bool) -> Observation {
+        let mut at_desired = Observed::empty(Location {
+            work_dir: "/home/falcon".into(),
+            run_user: "falcon".into(),
+        });
+        at_desired.state = state;
+        at_desired.status = "started".into();
+        at_desired.current = installed.then(|| Build {
+            version: Version::parse("1.0.0").expect("valid"),
+            md5: String::new(),
+        });
+        Observation {
+            name: AgentName::parse("demo").expect("valid"),
+            at_desired,
+            elsewhere: None,
+        }
+    }
+
+    #[test]
+    fn a_request_begins_with_the_fields_of_the_original_in_their_order() {
+        let body = request(
+            &job(),
+            &[observation(AgentState::Started, true)],
+            "192.0.2.2",
+            "linux_386",
+            7,
+        );
+        let original = r#"{"hostname":"h","ip":"192.0.2.2","runUser":"root","updaterVersion":""#;
+        assert!(body.starts_with(original), "{body}");
+        let agent = r#""realAgents":[{"name":"demo","version":"1.0.0","status":"started","timestamp":7,"runUser":"falcon","workDir":"/home/falcon","desiredVersion":"1.0.1","pinned":"","phase":"","error":"cannot fetch x: 404 ?"}]"#;
+        assert!(body.contains(agent), "{body}");
+    }
+
+    #[test]
+    fn an_agent_that_is_not_installed_reports_why() {
+        let body = request(
+            &job(),
+            &[observation(AgentState::NotInstalled, false)],
+            "",
+            "linux_386",
+            7,
+        );
+        assert!(
+            body.contains(r#""version":"","status":"failed: cannot fetch x: 404 ?""#),
+            "{body}"
+        );
+    }
+
+    #[test]
+    fn an_agent_is_not_reported_as_stopped_while_its_stop_goes_on() {
+        let mut stopped = Observed::empty(desired().location);
+        stopped.state = AgentState::Stopped;
+        stopped.status = "stoped".to_owned();
+        for (phase, text) in [
+            ("", "stoped"),
+            ("downloading", "stoped"),
+            (STOPPING, STOPPING),
+        ] {
+            assert_eq!(status(&stopped, phase, ""), text);
+        }
+    }
+
+    #[test]
+    fn the_phase_that_a_child_reports_is_cleaned_and_shortened() {
+        let mut job = job();
+        job.agents[0].phase = format!("swi\u{fffd}hing\n {}", "x".repeat(9000));
+        let body = request(&job, &[observation(AgentState::Started, true)], "", "x", 7);
+        assert!(body.contains(r#""phase":"swi?hing xxx"#), "{body}");
+        assert!(body.len() < 1000, "{} bytes", body.len());
+    }
+
+    #[test]
+    fn no_agents_are_an_empty_list_and_never_null() {
+        let mut none = job();
+        none.agents.clear();
+        assert!(request(&none, &[], "", "x", 7).contains(r#""realAgents":[]"#));
+    }
+
+    #[test]
+    fn a_request_is_byte_for_byte_that_of_0_1_0() {
+        let odd = "a\u{0}\u{1}\u{8}\t\n\u{b}\u{c}\r\u{1f}\u{7f} \"\\/\u{e9}\u{2028}\u{1f600}";
+        let mut job = job();
+        job.hostname = odd.into();
+        job.run_user = odd.into();
+        job.hold = odd.into();
+        job.errors = vec![odd.into(), "two".into()];
+        job.agents[0].desired.wire.work_dir = "/home/\u{e9}\\".into();
+        job.agents[0].pinned = "1.0.0".into();
+        job.agents[0].phase = odd.into();
+        let mut observation = observation(AgentState::Started, true);
+        observation.at_desired.status = odd.into();
+        let body = request(&job, &[observation], "::1", "linux_amd64", 1_800_000_000);
+        let old = include_str!("../../tests/compatibility/heartbeat.json");
+        assert_eq!(body, old.trim_end().replace("VERSION", VERSION));
+    }
+}

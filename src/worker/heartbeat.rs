@@ -1,0 +1,172 @@
+//! One heartbeat: checks every agent, POSTs what was observed, checks the answer, and checks the agents that are new in
+//! it. DNS, the server or a script may block it: the daemon keeps the deadline. Changes nothing on this host.
+
+use std::path::Path;
+
+use crate::build_info::ARCH;
+use crate::error::At;
+use crate::log;
+use crate::model::{AgentName, Desired, Location, Observation, Own};
+use crate::net::MEMORY_LIMIT;
+use crate::net::address::address_toward;
+use crate::net::http;
+use crate::os::limits::MemoryLimit;
+use crate::os::signals::Signals;
+use crate::os::{clock, process};
+use crate::protocol::desired;
+use crate::protocol::event::{Event, What};
+use crate::protocol::heartbeat;
+use crate::protocol::job::HeartbeatJob;
+use crate::store::policy;
+use crate::text;
+use crate::worker::survey;
+
+/// Bytes. A longer answer is refused; 10,000 agents would fit.
+const ANSWER_LIMIT: u64 = 1 << 20;
+/// A worker whose daemon is gone ends itself, a little after the daemon would have ended it.
+const ORPHAN_SECONDS: u32 = 70;
+
+/// Carries out the job of the hidden subcommand `beat`.
+pub fn run(job: &HeartbeatJob) -> crate::error::Result<()> {
+    process::alarm(ORPHAN_SECONDS);
+    let signals = Signals::new(&[libc::SIGCHLD]).at("catch", "signals")?;
+    let known: Vec<(Desired, Option<Location>)> = job
+        .agents
+        .iter()
+        .map(|agent| (agent.desired.clone(), agent.elsewhere.clone()))
+        .collect();
+    let observations = survey::check(job, &known, &signals, &mut report_early)?;
+    report(What::Observed, |event| {
+        event.observations = Some(observations.clone());
+    })?;
+    let answer = match (&job.input, &job.url) {
+        (Some(input), _) => read_input(input).map_err(|error| (error, None)),
+        (None, Some(url)) => post(job, url, &observations),
+        (None, None) => return Ok(()),
+    };
+    match answer {
+        Ok(entries) => report_answer(job, &known, entries, &signals),
+        Err((error, retry_after)) => report(What::Refused, |event| {
+            event.error = Some(error);
+            event.retry_after = retry_after;
+        }),
+    }
+}
+
+fn own(job: &HeartbeatJob) -> Own {
+    Own {
+        dir: job.updater.dir.clone(),
+        user: job.run_user.clone(),
+    }
+}
+
+fn report(what: What, fill: impl FnOnce(&mut Event)) -> crate::error::Result<()> {
+    let mut event = Event {
+        what,
+        ..Event::default()
+    };
+    fill(&mut event);
+    event.send()
+}
+
+/// Reports the agents that were checked while others hang.
+fn report_early(observations: Vec<Observation>) -> crate::error::Result<()> {
+    report(What::Phase, |event| event.observations = Some(observations))
+}
+
+type Entries = Vec<desired::Entry>;
+
+/// Reads the desired state that stands in place of a server's: the text itself, or the URL of the text. Both an answer
+/// of a server and a bare list of agents will do.
+fn read_input(input: &str) -> Result<Entries, String> {
+    let _limit = MemoryLimit::set(MEMORY_LIMIT);
+    let body = match input.strip_prefix("http://") {
+        Some(_) => http::text(input, ANSWER_LIMIT).map_err(|error| error.to_string())?,
+        None => input.to_owned(),
+    };
+    let entries = if body.trim_start().starts_with('[') {
+        desired::saved(&body).ok_or("it is not a list of agents".to_owned())
+    } else {
+        desired::answer(200, "", body.as_bytes())
+    };
+    entries.map_err(|error| format!("cannot use the desired state: {error}"))
+}
+
+/// POSTs once. The error has one line for the log, and the seconds of the server's Retry-After if it is overloaded.
+fn post(
+    job: &HeartbeatJob,
+    url: &str,
+    observations: &[Observation],
+) -> Result<Entries, (String, Option<u64>)> {
+    let _limit = MemoryLimit::set(MEMORY_LIMIT);
+    let ip = if job.ip.is_empty() {
+        address_toward(url).unwrap_or_default()
+    } else {
+        job.ip.clone()
+    };
+    let body = heartbeat::request(job, observations, &ip, ARCH, clock::unix_now());
+    log::debug(format_args!("heartbeat: {body}"));
+    let answer = http::post(url, body, ANSWER_LIMIT).map_err(|error| (error.to_string(), None))?;
+    log::debug(format_args!(
+        "heartbeat: {} {}",
+        answer.status,
+        text::brief(&String::from_utf8_lossy(&answer.body), 4096)
+    ));
+    let wants_pause = matches!(answer.status, 429 | 503);
+    desired::answer(answer.status, &answer.reason, &answer.body).map_err(|error| {
+        let error = format!("cannot use the answer of {url}: {error}");
+        (error, answer.retry_after.filter(|_| wants_pause))
+    })
+}
+
+/// Reports the answer, and then a check of the agents that it names for the first time or at another location.
+fn report_answer(
+    job: &HeartbeatJob,
+    known: &[(Desired, Option<Location>)],
+    entries: Entries,
+    signals: &Signals,
+) -> crate::error::Result<()> {
+    let own = own(job);
+    let policy = policy::load_or_refuse(Some(Path::new(&own.dir)));
+    let sorted = desired::sort(entries, &own, &policy);
+    let accepted = sorted.accepted;
+    let unchecked: Vec<(Desired, Option<Location>)> = accepted
+        .iter()
+        .filter_map(|desired| unchecked(desired, known))
+        .collect();
+    let room = policy.max_agents.saturating_sub(accepted.len());
+    let mut kept: Vec<AgentName> = Vec::new();
+    for (Desired { name, .. }, _) in known {
+        let is_refused = sorted.names.get(name) == Some(&0);
+        if is_refused && kept.len() < room {
+            kept.push(name.clone());
+        }
+    }
+    // The answer comes first: the daemon must be able to follow it while a check hangs.
+    report(What::Answered, |event| {
+        event.agents = Some(accepted);
+        event.refused = Some(sorted.refused);
+        event.kept = Some(kept);
+    })?;
+    let observations = survey::check(job, &unchecked, signals, &mut report_early)?;
+    report(What::Observed, |event| {
+        event.observations = Some(observations);
+    })
+}
+
+/// Returns an agent that was not yet checked where the entry wants it, with the location where it was observed last.
+fn unchecked(
+    desired: &Desired,
+    known: &[(Desired, Option<Location>)],
+) -> Option<(Desired, Option<Location>)> {
+    let before = known.iter().find(|(known, _)| known.name == desired.name);
+    match before {
+        None => Some((desired.clone(), None)),
+        Some((known, _)) if known.location == desired.location => None,
+        Some((known, elsewhere)) => {
+            let current = elsewhere.clone().unwrap_or_else(|| known.location.clone());
+            let elsewhere = Some(current).filter(|current| *current != desired.location);
+            Some((desired.clone(), elsewhere))
+        }
+    }
+}

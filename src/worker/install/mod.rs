@@ -1,0 +1,230 @@
+//! The step `Install`: fetch → verify → unpack → configure → publish by rename. Touches nothing that runs. If it fails,
+//! only a download that can be resumed stays behind.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "an install reads and writes files"
+)]
+
+/// Checks of the names and links in an archive.
+mod entry_path;
+/// Signs of life.
+mod progress;
+/// Limits of what a tarball unpacks to.
+mod size;
+/// Unpacks a verified tarball.
+pub mod unpack;
+
+use std::fs;
+use std::path::Path;
+
+use self::progress::Progress;
+use crate::agent::foreign;
+use crate::agent::lifecycle::Agent;
+use crate::agent::paths::Paths;
+use crate::agent::receipt::Receipt;
+use crate::build_info::ARCH;
+use crate::error::{At, Error, Kind, Result};
+use crate::model::{AgentName, Release, Step};
+use crate::net::MEMORY_LIMIT;
+use crate::net::download::{self, Verified};
+use crate::net::{digest, http};
+use crate::os::limits::MemoryLimit;
+use crate::os::{clock, disk, files, process, space};
+use crate::protocol::event::Event;
+use crate::protocol::job::StepJob;
+
+/// Installs the release beside what runs. Does nothing if it is installed already.
+///
+/// `md5` is the digest of the tarball, if it is known already.
+pub(super) fn install(agent: &Agent, release: &Release, md5: Option<String>) -> Result<()> {
+    if agent.look()?.has(&release.build()) {
+        return Ok(());
+    }
+    let installed = fetch_and_publish(agent, release, md5).and_then(|()| {
+        // Without this check it would be fetched again and again.
+        let is_there = agent.look()?.has(&release.build());
+        let cause = "it is not there after it was put in place; is the filesystem damaged?";
+        is_there
+            .then_some(())
+            .ok_or_else(|| Error::new("install", release.version.as_str(), cause))
+    });
+    process::alarm(0);
+    if let Err(error) = &installed {
+        clear_up(agent, release, error.is_disk_full());
+    }
+    installed
+}
+
+/// Returns the digest of the tarball of an agent for which nothing has been made on this host yet, for the step `Install`.
+///
+/// A server that names agents without a release leaves no users and directories behind. Root fetches it, because the user
+/// may not exist yet: it is one line, and it is checked to be a digest.
+pub(super) fn digest_of_new(job: &StepJob) -> Result<Option<String>> {
+    let Some(Step::Install(release)) = &job.step else {
+        return Ok(None);
+    };
+    let ours = Paths::new(&job.name, &job.location).ours();
+    if !job.role.moving && fs::symlink_metadata(&ours).is_ok() {
+        return Ok(None);
+    }
+    let _limit = MemoryLimit::set(MEMORY_LIMIT);
+    let mut progress = Progress::start(ours)?;
+    let md5 = wanted_md5(&job.name, release, &mut progress);
+    process::alarm(0);
+    md5.map(Some)
+}
+
+fn fetch_and_publish(agent: &Agent, release: &Release, md5: Option<String>) -> Result<()> {
+    let limit = MemoryLimit::set(MEMORY_LIMIT);
+    let mut progress = Progress::start(agent.paths().ours())?;
+    let fresh = agent.paths().staging(&release.version, ".new");
+    let part = agent.paths().staging(&release.version, ".part");
+    disk::remove_tree(&fresh)?;
+    if fs::symlink_metadata(&part).is_ok_and(|meta| !meta.is_file()) {
+        // The updater has not created it, and reading a fifo would never end.
+        disk::remove_tree(&part)?;
+    }
+    let (tarball, url) = fetch(agent, release, md5, &part, &mut progress)?;
+    let receipt = receipt(agent.name(), release, &tarball, url);
+    unpack_into(&fresh, tarball, &part, &mut progress)?;
+    configure(release, &fresh, &mut progress)?;
+    drop(limit);
+    receipt.write(&fresh)?;
+    publish(agent, release, &fresh)?;
+    disk::remove_tree(&part)
+}
+
+/// Downloads and verifies the tarball. Returns its URL too.
+fn fetch(
+    agent: &Agent,
+    release: &Release,
+    md5: Option<String>,
+    part: &Path,
+    progress: &mut Progress,
+) -> Result<(Verified, String)> {
+    let url = release.tarball_url(agent.name(), ARCH);
+    let md5 = match md5 {
+        Some(md5) => md5,
+        None => wanted_md5(agent.name(), release, progress)?,
+    };
+    let tarball = download::tarball(&url, &md5, part, &mut |received| {
+        progress.received("downloading", &received)
+    });
+    let tarball = tarball.map_err(|error| mixed_fleet_hint(error, release))?;
+    Ok((tarball, url))
+}
+
+/// Unpacks the tarball, which lies in `part`, into the new directory `fresh`.
+fn unpack_into(
+    fresh: &Path,
+    tarball: Verified,
+    part: &Path,
+    progress: &mut Progress,
+) -> Result<()> {
+    Event::phase("unpacking")?;
+    fs::create_dir(fresh).at("create", fresh)?;
+    unpack::check_space(&tarball, fresh)?;
+    let unpacked = unpack::unpack(tarball, fresh, &mut || progress.report("unpacking", None));
+    if unpacked.is_err() {
+        // Its digest is right, so its content is bad: it is of no use to resume.
+        disk::remove_tree(part)?;
+    }
+    unpacked
+}
+
+/// Clears up after a failed install. The download stays to be resumed, unless the disk is full.
+fn clear_up(agent: &Agent, release: &Release, lacked_space: bool) {
+    let fresh = agent.paths().staging(&release.version, ".new");
+    let part = agent.paths().staging(&release.version, ".part");
+    let free = files::free_bytes(&agent.paths().agent);
+    // The free bytes do not show a quota that is used up, but the error does.
+    let is_full = lacked_space || free.is_some_and(|free| free < space::RESERVE);
+    let is_empty = fs::metadata(&part).is_ok_and(|meta| meta.len() == 0);
+    // The install has reported its error already. The next prune removes what cannot be removed now.
+    if is_full || is_empty {
+        let _ = disk::remove_tree(&part);
+    }
+    let _ = disk::remove_tree(&fresh);
+}
+
+/// Returns the digest that the tarball must have. The desired state names it, or the `.md5` file beside the tarball.
+fn wanted_md5(name: &AgentName, release: &Release, progress: &mut Progress) -> Result<String> {
+    if let Some(md5) = release.inline_md5() {
+        return Ok(md5);
+    }
+    let base = if release.md5.is_empty() {
+        &release.tarball
+    } else {
+        &release.md5
+    };
+    let base = base.trim_end_matches('/');
+    let url = format!("{base}/{ARCH}/{}.md5", release.file_name(name));
+    digest::fetch(&url, &mut |received| {
+        progress.received("downloading", &received)
+    })
+}
+
+/// Adds a hint to a wrong digest that the desired state names itself.
+fn mixed_fleet_hint(error: Error, release: &Release) -> Error {
+    if release.inline_md5().is_none() || error.kind() != Kind::WrongDigest {
+        return error;
+    }
+    error.with_hint(
+        "one md5 in the desired state cannot match the tarballs of every arch; for a mixed fleet \
+         leave it empty and put an .md5 file beside each tarball",
+    )
+}
+
+/// Fetches the remote configuration, which replaces the one in the archive.
+fn configure(release: &Release, fresh: &Path, progress: &mut Progress) -> Result<()> {
+    if release.config_remote_url.is_empty() || release.config_file_name.is_empty() {
+        return Ok(());
+    }
+    Event::phase("configuring")?;
+    let path = fresh.join(&release.config_file_name);
+    disk::make_dir(disk::parent(&path))?;
+    disk::remove_tree(&path)?;
+    http::small_file(&release.config_remote_url, &path, &mut |received| {
+        progress.received("configuring", &received)
+    })?;
+    disk::sync_parent(&path)
+}
+
+/// Renames the finished directory to the name of its version. If this version is in force, the new build waits in
+/// `.updater` for the switch.
+fn publish(agent: &Agent, release: &Release, fresh: &Path) -> Result<()> {
+    let version_dir = agent.paths().version(&release.version);
+    let in_force = agent.paths().in_force()?;
+    let is_in_force = in_force.as_ref() == Some(&release.version);
+    if disk::is_real_dir(&version_dir) {
+        // This is found out now, and not when the agent is stopped already.
+        disk::check_movable(&version_dir, fresh).map_err(|error| {
+            error.with_hint(
+                "a mount point or a directory of an image cannot be replaced; release this build under another version",
+            )
+        })?;
+    }
+    if is_in_force && disk::is_program(&version_dir.join("control")) {
+        let spare = agent.paths().staging(&release.version, ".other");
+        disk::remove_tree(&spare)?;
+        return disk::rename(fresh, &spare);
+    }
+    foreign::clear_way(agent.name(), &release.version, agent.paths())?;
+    if fs::symlink_metadata(&version_dir).is_err() {
+        return disk::rename(fresh, &version_dir);
+    }
+    // An older build of a version that is not in force, with a receipt of ours.
+    disk::exchange(fresh, &version_dir)?;
+    disk::remove_tree(fresh)
+}
+
+fn receipt(name: &AgentName, release: &Release, tarball: &Verified, url: String) -> Receipt {
+    Receipt {
+        name: name.to_string(),
+        version: release.version.clone(),
+        md5: tarball.md5.clone(),
+        size: tarball.size,
+        url,
+        time: clock::unix_now(),
+    }
+}

@@ -1,0 +1,28 @@
+//! Tests of downloads and heartbeats over all kinds of networks and from all kinds of servers.
+
+/// Bad answers to heartbeats.
+mod bad_answers;
+/// Bad answers of stores.
+pub mod bad_downloads;
+/// The count of downloaded bytes.
+mod bytes;
+/// Redirects, forms of md5 files, and heartbeats during a download.
+pub mod downloads;
+/// All faults of an answer: the rows for `bad_answers` and `bad_downloads`.
+mod fault_table;
+/// Limits for floods from a server or a store.
+mod limits;
+/// Names that do not resolve, or that have several addresses.
+mod names;
+/// Where a redirect may lead.
+mod redirects;
+/// Links that break again and again.
+mod resets;
+/// Downloads that resume where they broke.
+mod resume;
+/// Servers that accept a connection and send nothing.
+mod silence;
+/// Unusual answers of stores and servers of configurations.
+pub mod store_answers;
+/// Stores that serve the wrong content.
+mod wrong_releases;

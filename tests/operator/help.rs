@@ -1,0 +1,279 @@
+//! Tests the help, the man page, the completions, and the `control` that passes commands on. All of them name the same
+//! commands.
+
+use crate::operator::control::{command as control, unpacked};
+use crate::support::host::Host;
+use crate::support::platform::{binary, command, skipped};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// The commands that `control` implements itself.
+const CONTROL_COMMANDS: [&str; 3] = ["status", "pid", "help"];
+
+fn run(words: &[&str]) -> Output {
+    let output = command(&binary()).args(words).output();
+    output.expect("the binary runs")
+}
+
+#[track_caller]
+fn printed(words: &[&str]) -> String {
+    let output = run(words);
+    assert_eq!(output.status.code(), Some(0), "{words:?}");
+    assert!(output.stderr.is_empty(), "{words:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+fn source(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Returns the commands of the overview: the first word of each line in the paragraphs on commands.
+fn commands() -> Vec<String> {
+    let overview = printed(&["-h"]);
+    let paragraphs = overview.split("\n\n");
+    let lists = paragraphs.filter(|paragraph| paragraph.starts_with("commands "));
+    let lines = lists.flat_map(|list| list.lines().skip(1));
+    let words = lines.filter_map(|line| line.split_whitespace().next());
+    let words: Vec<_> = words.map(str::to_owned).collect();
+    assert!(words.len() > 10, "{overview}");
+    words
+}
+
+/// Returns whether the text contains the word by itself, not as a part of another word.
+fn contains_word(text: &str, word: &str) -> bool {
+    text.split(|c: char| !c.is_ascii_alphabetic())
+        .any(|found| found == word)
+}
+
+#[test]
+fn the_overview_lists_every_command_that_is_understood() {
+    let source = source("src/cli/args.rs");
+    let rows = source.lines().filter_map(|line| {
+        let (word, rest) = line.trim().strip_prefix("(\"")?.split_once('"')?;
+        let own = !word.is_empty() && !word.starts_with('-') && rest.starts_with(", Command::");
+        own.then(|| word.to_owned())
+    });
+    let mut understood: Vec<_> = rows
+        .filter(|word| !["signal", "beat", "act"].contains(&word.as_str()))
+        .collect();
+    let mut listed = commands();
+    understood.sort();
+    understood.dedup();
+    listed.sort();
+    assert_eq!(listed, understood);
+}
+
+#[test]
+fn every_command_has_a_help_of_its_own_that_says_how_to_call_it_and_how_it_ends() {
+    for command in commands().iter().filter(|command| *command != "help") {
+        let help = printed(&["help", command]);
+        let usage = format!("usage: ops-updater [-c FILE] {command}");
+        assert!(help.starts_with(&usage), "{help}");
+        assert!(help.contains("\nexit codes\n  0  "), "{help}");
+        assert!(!help.contains('#') && help.len() > 100, "{help}");
+    }
+}
+
+#[test]
+fn help_fits_a_terminal_of_80_columns() {
+    let mut texts = vec![printed(&["-h"])];
+    texts.extend(commands().iter().map(|command| printed(&["help", command])));
+    for line in texts.iter().flat_map(|text| text.lines()) {
+        assert!(line.len() <= 80 && line.is_ascii(), "{line}");
+        assert_eq!(line.trim_end(), line);
+    }
+}
+
+#[test]
+fn help_may_be_asked_for_before_and_after_a_command() {
+    for command in commands() {
+        let help = printed(&["help", &command]);
+        for words in [
+            [&command, "-h"],
+            [&command, "--help"],
+            ["-h", &command],
+            ["--help", &command],
+        ] {
+            assert_eq!(printed(&words), help, "{words:?}");
+        }
+    }
+    assert_eq!(printed(&["help"]), printed(&["-h"]));
+    assert_eq!(
+        printed(&["pin", "demo", "1.0.0", "-h"]),
+        printed(&["help", "pin"])
+    );
+}
+
+#[test]
+fn help_on_what_is_no_command_exits_with_2_and_names_it() {
+    for word in [
+        "frobnicate",
+        "signal",
+        "beat",
+        "act",
+        "",
+        "status\nusage",
+        "-",
+    ] {
+        let output = run(&["help", word]);
+        assert_eq!(output.status.code(), Some(2), "{word:?}");
+        assert!(output.stdout.is_empty(), "{word:?}");
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(message.lines().count(), 1, "{message}");
+        let first = word.lines().next().unwrap_or_default();
+        assert!(
+            message.contains(first) && message.contains("-h"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn the_man_page_and_the_completions_name_every_command() {
+    let pages = [
+        "contrib/ops-updater.8",
+        "contrib/completions/ops-updater.bash",
+        "contrib/completions/_ops-updater",
+    ];
+    for page in pages {
+        let text = source(page);
+        for command in commands() {
+            assert!(
+                contains_word(&text, &command),
+                "{page} does not name {command}"
+            );
+        }
+    }
+    let entries = source(pages[0]);
+    for command in commands() {
+        let entry = format!("\n.It Cm {command}");
+        assert!(entries.contains(&entry), "no entry for {command}");
+    }
+}
+
+/// Returns what bash offers as completions of the last of these words.
+fn offered(host: &Host, words: &[&str]) -> Vec<String> {
+    let script = r#". "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
+        _ops_updater 2>/dev/null; printf '%s\n' "${COMPREPLY[@]}""#;
+    let completion = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let output = Command::new("bash")
+        .args(["-c", script])
+        .arg(completion.join("contrib/completions/ops-updater.bash"))
+        .arg("ops-updater")
+        .args(words)
+        .current_dir(&host.own)
+        .output()
+        .expect("bash runs");
+    let text = String::from_utf8(output.stdout).expect("text");
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn bash_completes_commands_and_names_of_agents_and_runs_nothing_that_a_server_named() {
+    let host = Host::new();
+    let state = r#"{"desiredAgents": [{"name":"falcon-agent", "version":"1"},
+        {"version": "2", "name" : "demo"}, {"name": "$(touch pwned)"}]}"#;
+    fs::write(host.own.join("desired_agent.json"), state).expect("a state");
+    assert_eq!(offered(&host, &[""]).len(), commands().len());
+    assert_eq!(offered(&host, &["rel"]), ["release"]);
+    assert_eq!(offered(&host, &["status", "--w"]), ["--wait"]);
+    for command in ["once", "apply"] {
+        let all = offered(&host, &[command, "--d"]);
+        assert_eq!(all, ["--detailed-exitcode"], "{command}");
+    }
+    for command in ["pin", "unpin", "rollback", "retry"] {
+        let all = offered(&host, &[command, ""]);
+        assert_eq!(all, ["falcon-agent", "demo"], "{command}");
+    }
+    let config = host.config_file().display().to_string();
+    assert_eq!(offered(&host, &["-c", &config, "pin", "de"]), ["demo"]);
+    assert_eq!(offered(&host, &["-c", "/nowhere/x", "pin", ""]), [""; 0]);
+    assert!(!host.own.join("pwned").exists());
+}
+
+/// Returns a host whose updater prints its arguments. A child process writes the script. A file that this process
+/// opened for writing could be held open by the fork of another test, and then it could not be executed.
+fn echoing() -> Host {
+    let host = unpacked();
+    let write = r#"rm "$0" && printf '#!/bin/sh\nprintf "<%%s>" "$@"\n' >"$0" && chmod +x "$0""#;
+    let mut writer = Command::new("sh");
+    writer.args(["-c", write]).arg(host.own.join("ops-updater"));
+    assert!(writer.status().expect("sh runs").success());
+    host
+}
+
+#[test]
+fn control_passes_each_command_of_the_binary_on_with_its_operands() {
+    let host = echoing();
+    let words = commands();
+    let passed = words
+        .iter()
+        .filter(|word| !CONTROL_COMMANDS.contains(&word.as_str()));
+    for shell in [&["sh"][..], &["dash"], &["busybox", "sh"]] {
+        if Command::new(shell[0]).arg("--help").output().is_err() {
+            skipped(&format!("needs {}", shell[0]));
+            continue;
+        }
+        for word in passed.clone() {
+            let mut command = control(&host, shell, word);
+            let output = command.args(["/an operand", "", "*"]).output();
+            let output = String::from_utf8(output.expect("it runs").stdout).expect("text");
+            let whole = format!("<-c><cfg.json><{word}></an operand><><*>");
+            assert_eq!(output, whole, "{shell:?}");
+        }
+    }
+}
+
+#[test]
+fn control_takes_the_file_of_apply_from_where_its_caller_is() {
+    let host = echoing();
+    for (operand, passed) in [
+        ("a b.json", "/usr/a b.json"),
+        ("/etc/x", "/etc/x"),
+        ("-", "-"),
+        ("http://a/x", "http://a/x"),
+    ] {
+        for option in [None, Some("--detailed-exitcode")] {
+            let mut command = control(&host, &["sh"], "apply");
+            command.args(option).arg(operand).current_dir("/usr");
+            let output = command.output().expect("it runs");
+            let output = String::from_utf8(output.stdout).expect("text");
+            let option = option.map_or_else(String::new, |option| format!("<{option}>"));
+            assert_eq!(output, format!("<-c><cfg.json><apply>{option}<{passed}>"));
+        }
+    }
+}
+
+#[test]
+fn control_names_every_command_in_its_help() {
+    let host = unpacked();
+    let output = control(&host, &["sh"], "help").output();
+    let help = String::from_utf8(output.expect("it runs").stdout).expect("text");
+    for command in commands().iter().filter(|command| *command != "help") {
+        assert!(
+            help.contains(&format!("\n  {command} ")),
+            "{command}: {help}"
+        );
+    }
+}
+
+#[test]
+fn control_check_prints_what_the_binary_prints_and_makes_no_configuration() {
+    let host = unpacked();
+    let check = || {
+        let output = control(&host, &["sh"], "check").output();
+        output.expect("it runs")
+    };
+    let own = host.run("check");
+    let passed = check();
+    assert_eq!(passed.status.code(), Some(0));
+    let lines = |output: &Output| String::from_utf8_lossy(&output.stdout).lines().count();
+    assert_eq!(lines(&passed), lines(&own));
+    fs::remove_file(host.config_file()).expect("it was there");
+    let missing = check();
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("cfg.json"));
+    assert!(!host.config_file().exists());
+}

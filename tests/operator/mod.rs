@@ -1,0 +1,40 @@
+//! Tests of the commands, files and pages that an operator uses.
+
+/// Arguments, configuration and exit codes.
+mod cli;
+/// `status`, `plan`, `once` and `apply`.
+mod commands;
+/// The `control` that is shipped with the updater.
+pub mod control;
+/// `doctor` and `check`.
+mod doctor;
+/// What the daemon answers over HTTP.
+mod endpoint;
+/// Attacks on the HTTP endpoint.
+mod endpoint_abuse;
+/// Threads, memory and sockets of the updater.
+mod footprint;
+/// Help, man page and completions.
+mod help;
+/// Which process commands signal.
+mod holders;
+/// The log that `control start` makes.
+mod log_file;
+/// The lines of the log, and how often they are repeated.
+mod log_lines;
+/// Pins, holds and retries.
+mod overrides;
+/// The release that `contrib/pack` makes.
+mod pack;
+/// Signals to the daemon.
+mod signals;
+/// Thousands of heartbeats.
+mod soak;
+/// Starts of the daemon in unusual surroundings.
+mod startup;
+/// What an operator's commands say about the future, and what they remember.
+mod steering;
+/// Servers that were never reached, or are none.
+mod unreached;
+/// `status --wait`.
+mod wait;
