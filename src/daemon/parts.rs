@@ -113,9 +113,10 @@ impl Heartbeats {
     /// The server is asked no later than this, which checks the agents too. If it has failed to answer, it is left in peace,
     /// and they are only checked.
     pub(super) fn report_by(&mut self, at: Instant) {
-        self.check_by(at);
         if self.failures == 0 {
             self.next_post = self.next_post.min(at);
+        } else {
+            self.check_by(at);
         }
     }
 }

@@ -120,8 +120,14 @@ impl Daemon {
         match event.what {
             What::Observed => {
                 round.has_checked = true;
-                // Where checks take longer than their interval, the next one does not begin at once.
-                let soon = Instant::now() + REPORT_SOON;
+                // Where checks take longer than their interval, the server has as long to answer before the next one: a
+                // check that begins meanwhile delays the next heartbeat by all its time.
+                let rest = if round.posts {
+                    self.check_pause(self.config.interval)
+                } else {
+                    REPORT_SOON
+                };
+                let soon = Instant::now() + rest;
                 self.heartbeats.next_check = self.heartbeats.next_check.max(soon);
                 self.on_change.clear(&Subject::Checks);
             }

@@ -224,10 +224,14 @@ impl Daemon {
         self.counts.count(task, attempt.failure.as_ref());
         // The new state is published at once.
         self.published.at = None;
+        let soon = Instant::now() + REPORT_SOON;
         let is_unknown = attempt.observation.is_none();
+        if is_unknown {
+            self.heartbeats.check_by(soon);
+        }
         if self.report_end(name, task, attempt.failure.as_ref()) || is_unknown {
             self.heartbeats.is_report_due = true;
-            self.heartbeats.report_by(Instant::now() + REPORT_SOON);
+            self.heartbeats.report_by(soon);
         }
         let interval = self.config.interval;
         if let Some(verdict) = self.state.finish(attempt, self.clock.now(), interval) {

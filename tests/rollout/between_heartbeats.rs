@@ -7,7 +7,7 @@ use crate::support::http::free;
 use crate::support::json::quote;
 use crate::support::prepared;
 use crate::support::procs;
-use crate::support::wire::Desired;
+use crate::support::wire::{Desired, stock_answer};
 use std::fs;
 use std::time::Duration;
 
@@ -92,6 +92,31 @@ fn after_a_boot_no_agent_waits_long_for_a_server_that_does_not_answer() {
         host.running("demo").len() == 1
     });
     assert_eq!(silent.heads().len(), 1, "it still waits for its answer");
+}
+
+#[test]
+fn a_slow_server_and_slow_checks_do_not_delay_heartbeats_by_further_checks() {
+    let slow = Agent::new("demo", "1.0.0").on_status("sleep 4");
+    let mut host = Host::new();
+    prepared::settle(&host, std::slice::from_ref(&slow));
+    let answer = stock_answer(&[host.want("demo", "1.0.0")]);
+    let server = Faults::serve(move |mut exchange| {
+        std::thread::sleep(Duration::from_secs(2));
+        exchange.reply("200 OK", &[], answer.as_bytes());
+    });
+    host.set("server", &quote(&server.addr()));
+    host.set("interval", "5");
+    host.start();
+    host.wait_within(Duration::from_secs(90), "heartbeats", || {
+        server.heads().len() >= 2
+    });
+    let (heartbeats, checks) = (server.heads().len(), host.all_calls("demo").len());
+    host.wait_within(Duration::from_secs(90), "more heartbeats", || {
+        server.heads().len() >= heartbeats + 3
+    });
+    // One that begins may be seen at each end.
+    let checks = host.all_calls("demo").len() - checks;
+    assert!(checks <= 3 + 1, "{checks} checks for 3 heartbeats");
 }
 
 #[test]
