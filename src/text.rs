@@ -14,6 +14,26 @@ pub fn printable(text: &str) -> String {
         .collect()
 }
 
+/// Replaces what stands before an `@`, back to the quote that begins a string of JSON: in a URL it is the user and the
+/// password. It is for refused values and debug lines, so it rather replaces too much: a password may hold a slash.
+pub fn without_passwords(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        if c == '@' {
+            out.truncate(out.rfind('"').map_or(0, |at| at + 1));
+            out.push_str("***");
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// Returns the text before the first of these ASCII characters.
+pub fn before<'a>(text: &'a str, ends: &[u8]) -> &'a str {
+    let end = text.bytes().position(|byte| ends.contains(&byte));
+    &text[..end.unwrap_or(text.len())]
+}
+
 /// Returns one trimmed line of printable ASCII of at most `limit` bytes, as a heartbeat may hold.
 pub fn brief(text: &str, limit: usize) -> String {
     let mut out = String::new();
@@ -98,6 +118,21 @@ mod tests {
     #[test]
     fn text_from_outside_cannot_forge_a_line() {
         assert_eq!(printable("a\nb\x1b[2Jc\u{202e}d"), "a b?[2Jc?d");
+    }
+
+    #[test]
+    fn no_user_and_no_password_of_a_url_is_shown() {
+        for (text, shown) in [
+            ("http://user:pw@store/x", "***@store/x"),
+            ("http://user:p@w/w@store", "***@store"),
+            (
+                r#"{"a":"http:\/\/u:p@b","c":"d@e"}"#,
+                r#"{"a":"***@b","c":"***@e"}"#,
+            ),
+            ("http://store/x", "http://store/x"),
+        ] {
+            assert_eq!(without_passwords(text), shown);
+        }
     }
 
     #[test]

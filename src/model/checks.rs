@@ -1,9 +1,12 @@
 //! The rules for the text of a field: URLs, paths, digests, users. Pure.
 
 use super::names::NAME_LIMIT;
+use crate::text::before;
 
-/// The longest URL in bytes. Common servers refuse longer ones.
-const URL_LIMIT: usize = 2048;
+/// The longest URL in bytes. A signed URL of an object store has up to 3 KB; nginx and Apache refuse a request line of 8 KB.
+const URL_LIMIT: usize = 8000;
+/// Why a URL is refused that `has_user`.
+pub const HAS_USER: &str = "a URL with user and password, which is not supported";
 /// The longest path from a server in bytes, far below the `PATH_MAX` of every system.
 const PATH_LIMIT: usize = 512;
 
@@ -31,15 +34,37 @@ pub(super) fn is_md5_source(text: &str) -> bool {
     text.is_empty() || is_md5(text) || is_url(text)
 }
 
-/// Returns whether this is a whole http or https URL in printable ASCII. minreq can fetch http only; an https URL fails
-/// at its download, where the error is reported.
+/// Returns whether this is a whole http or https URL in printable ASCII, without user and password. minreq can fetch http
+/// only; an https URL fails at its download, where the error is reported.
 pub fn is_url(text: &str) -> bool {
-    let rest = text
-        .strip_prefix("http://")
-        .or_else(|| text.strip_prefix("https://"));
-    text.len() <= URL_LIMIT
-        && text.bytes().all(|b| b.is_ascii_graphic())
-        && rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', ':', '?', '#']))
+    let is_plain = text.len() <= URL_LIMIT && text.bytes().all(|b| b.is_ascii_graphic());
+    is_plain
+        && url_parts(text).is_some_and(|(scheme, authority, _)| {
+            matches!(scheme, "http" | "https") && is_authority(authority)
+        })
+}
+
+/// Returns whether a URL names a user before its host. minreq would look up the user as the host.
+pub fn has_user(url: &str) -> bool {
+    url_parts(url).is_some_and(|(_, authority, _)| authority.contains('@'))
+}
+
+/// Returns whether this is a host, and a number if there is a port. Otherwise it may be half a password:
+/// `http://user:pass/word@host`.
+fn is_authority(authority: &str) -> bool {
+    let (host, port) = authority.split_once(':').unwrap_or((authority, ""));
+    // An IPv6 address fails at its download, like https.
+    let is_port = port.is_empty() || port.parse::<u16>().is_ok() || host.starts_with('[');
+    is_port && !host.is_empty() && !host.starts_with('#') && !authority.contains('@')
+}
+
+/// Returns the scheme, `host:port`, and the path with all that follows.
+pub fn url_parts(url: &str) -> Option<(&str, &str, &str)> {
+    let (scheme, rest) = url.split_once(':')?;
+    let rest = rest.strip_prefix("//")?;
+    // minreq ends the host at these. A `#` or `@` before them belongs to the host.
+    let authority = before(rest, b"/?");
+    Some((scheme, authority, &rest[authority.len()..]))
 }
 
 pub(super) fn is_url_or_empty(text: &str) -> bool {

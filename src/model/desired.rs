@@ -5,11 +5,14 @@ use std::fmt;
 
 use miniserde::{Deserialize, Serialize};
 
-use super::checks::{is_config_path, is_md5_source, is_url, is_url_or_empty, is_user, is_work_dir};
+use super::checks::{
+    HAS_USER, has_user, is_config_path, is_md5_source, is_url, is_url_or_empty, is_user,
+    is_work_dir,
+};
 use super::location::{Location, Own};
 use super::names::{AgentName, NAME_LIMIT, Version};
 use super::release::Release;
-use crate::text::{brief, printable};
+use crate::text::{brief, printable, without_passwords};
 
 /// One entry of the desired state in wire format. Every field is as the server wrote it.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -119,6 +122,8 @@ fn check_texts(wire: &WireAgent) -> Result<(), String> {
     let check = |field: &str, value: &str, is_good: fn(&str) -> bool, wanted: &str| {
         if is_good(value) {
             Ok(())
+        } else if field != "runUser" && has_user(value) {
+            Err(format!("{field} is {HAS_USER}"))
         } else {
             Err(refused(field, value, wanted))
         }
@@ -137,7 +142,7 @@ fn check_texts(wire: &WireAgent) -> Result<(), String> {
 }
 
 fn refused(field: &str, value: &str, wanted: &str) -> String {
-    let value = format!("{:.80}", printable(value));
+    let value = format!("{:.80}", without_passwords(&printable(value)));
     format!("{field} {value:?} is not {wanted}")
 }
 
@@ -240,6 +245,46 @@ mod tests {
             let error = Desired::check(&wire, &own()).expect_err(value);
             assert!(error.starts_with(field), "{error}");
             assert!(!error.contains('\n') && error.len() < 300, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_url_with_a_password_is_refused_and_the_password_is_not_shown() {
+        for url in [
+            "http://user:canary@store/x",
+            "http://canary@store",
+            "https://user:canary@store:443/x?y",
+            "http://user:can@ry-canary@store/x",
+            "http://user:canary/canary@store/x",
+            "http://user:canary?canary@store/x",
+            "ftp://user:canary@store/x",
+            "user:canary@store/x",
+            " http://user:canary@store/x ",
+        ] {
+            for field in ["tarball", "md5", "configRemoteUrl"] {
+                let mut wire = demo();
+                *match field {
+                    "tarball" => &mut wire.tarball,
+                    "md5" => &mut wire.md5,
+                    _ => &mut wire.config_remote_url,
+                } = url.to_owned();
+                let error = Desired::check(&wire, &own()).expect_err(url);
+                assert!(error.starts_with(field), "{error}");
+                assert!(!error.contains("canary"), "{error}");
+            }
+        }
+        let mut wire = demo();
+        wire.tarball = "http://user:canary@store/x".into();
+        let error = Desired::check(&wire, &own()).expect_err("a password");
+        let wanted = "tarball is a URL with user and password, which is not supported";
+        assert_eq!(error, wanted);
+        for url in [
+            "http://store/@scope/a@1",
+            "http://store?to=a@b",
+            "http://store:/x",
+        ] {
+            wire.tarball = url.into();
+            assert!(Desired::check(&wire, &own()).is_ok(), "{url}");
         }
     }
 

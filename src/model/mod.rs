@@ -20,7 +20,9 @@ mod step;
 /// What identifies an updater.
 mod updater;
 
-pub use checks::{is_md5, is_url, is_user, is_work_dir, one_spelling};
+pub use checks::{
+    HAS_USER, has_user, is_md5, is_url, is_user, is_work_dir, one_spelling, url_parts,
+};
 pub use desired::{Cmd, Desired, Refusal, WireAgent};
 pub use location::{Location, Own};
 pub use names::{AgentName, Version};

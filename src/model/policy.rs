@@ -1,7 +1,7 @@
 //! The local policy: what root allows the server, and the users of sudo, to ask for on this host. Pure; `store/policy` reads
 //! the file. A missing rule restricts nothing.
 
-use super::checks::is_config_path;
+use super::checks::{is_config_path, url_parts};
 use super::desired::Desired;
 use super::release::Release;
 use crate::text::brief;
@@ -143,9 +143,8 @@ pub fn is_in_stores(stores: &[String], url: &str) -> bool {
 
 /// Returns scheme, `host:port` in lower case with its port, and the path without query.
 fn parts(url: &str) -> Option<(&str, String, &str)> {
-    let (scheme, rest) = url.split_once("://")?;
-    // minreq ends the host at these too. A `#` or `@` before them belongs to the host, which is then no store's.
-    let (address, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    // A `#` or `@` in the address is that of no store.
+    let (scheme, address, path) = url_parts(url)?;
     let path = path.split(['?', '#']).next().unwrap_or_default();
     let mut address = address.to_ascii_lowercase();
     if !address.contains(':') {

@@ -6,10 +6,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 
+use crate::model::url_parts;
+
 /// Returns the host and the port of an http URL.
 pub fn host_and_port(url: &str) -> Option<(&str, u16)> {
-    let host = url.strip_prefix("http://")?.split(['/', '?']).next()?;
-    let (host, port) = host.split_once(':').unwrap_or((host, "80"));
+    let (_, authority, _) = url_parts(url)?;
+    let (host, port) = authority.split_once(':').unwrap_or((authority, "80"));
     Some((host, port.parse().ok()?))
 }
 

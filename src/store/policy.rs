@@ -16,6 +16,7 @@ use crate::json::{self, Number, Value};
 use crate::model::{Policy, is_url, is_user, is_work_dir, one_spelling};
 use crate::os::walk::{self, Trusted};
 use crate::os::{credentials, disk};
+use crate::text::without_passwords;
 
 /// The largest file, in bytes.
 const FILE_LIMIT: u64 = 1 << 20;
@@ -128,7 +129,10 @@ fn list(
     for value in values {
         match value {
             Value::String(text) if is_good(text) => texts.push(text.clone()),
-            Value::String(text) => return Err(wrong(key, &format!("{text:?}"), wanted)),
+            Value::String(text) => {
+                let text = without_passwords(text);
+                return Err(wrong(key, &format!("{text:?}"), wanted));
+            }
             other => return Err(wrong(key, json::kind(other), wanted)),
         }
     }

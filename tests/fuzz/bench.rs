@@ -84,7 +84,7 @@ fn check_desired(desired: &Desired, own: &Own) {
     assert_ne!(*user, own.user, "it has one spelling, the empty one");
     let release = &desired.release;
     for url in [&release.tarball, &release.md5, &release.config_remote_url] {
-        check_words(url, 2048);
+        check_words(url, 8000);
         assert!(url.is_ascii() && !url.contains(' '), "{url:?}");
     }
     assert!(release.tarball.starts_with("http"));

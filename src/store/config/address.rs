@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::model::is_url;
-use crate::text::printable;
+use crate::model::{HAS_USER, has_user, is_url};
+use crate::text::{printable, without_passwords};
 
 /// The value of `server` in cfg.example.json is `${meta_server}`.
 const PLACEHOLDER: &str = "${";
@@ -25,6 +25,9 @@ pub(super) fn heartbeat_url(server: &str) -> std::result::Result<String, String>
     if is_host(name) && parse_port(port).is_some() && is_url(&url) {
         return Ok(url);
     }
+    if host.contains('@') || has_user(server) {
+        return Err(HAS_USER.to_owned());
+    }
     let (before, after) = if is_placeholder(server) {
         ("still the placeholder ", "")
     } else if server.starts_with("https://") {
@@ -34,7 +37,8 @@ pub(super) fn heartbeat_url(server: &str) -> std::result::Result<String, String>
     } else {
         ("", "")
     };
-    Err(format!("{before}{:?}{after}", printable(server)))
+    let server = without_passwords(&printable(server));
+    Err(format!("{before}{server:?}{after}"))
 }
 
 /// Whether the name is made of labels with one dot between two.
@@ -88,6 +92,23 @@ mod tests {
         ] {
             assert_eq!(heartbeat_url(server).as_deref(), Ok(url));
         }
+    }
+
+    #[test]
+    fn a_server_with_a_password_is_refused_and_the_password_is_not_shown() {
+        for server in [
+            "http://user:canary@m:1",
+            "https://user:canary@m/x",
+            "user:canary@m:1",
+            "canary@m",
+            "user:canary/canary@m",
+        ] {
+            let found = heartbeat_url(server).expect_err(server);
+            assert!(!found.contains("canary"), "{found}");
+        }
+        assert_eq!(heartbeat_url("http://u:p@m"), Err(HAS_USER.to_owned()));
+        let path = heartbeat_url("m:1/@ops");
+        assert_eq!(path.as_deref(), Ok("http://m:1/@ops"));
     }
 
     #[test]
