@@ -1,6 +1,6 @@
 //! The program: the entry, and two modules of symbols that replace others when the binary is linked.
 
-mod connect;
+mod socket;
 #[cfg(all(panic = "abort", not(test)))]
 mod stubs;
 

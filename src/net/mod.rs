@@ -7,6 +7,8 @@ pub mod address;
 pub mod digest;
 /// One large file, resumed after broken connections and verified by its digest.
 pub mod download;
+/// The head of an answer, made readable for minreq.
+pub mod head;
 /// One request, its redirects, and bodies that fit into memory.
 pub mod http;
 /// The least pace of a transfer.
