@@ -12,11 +12,13 @@ use std::time::{Duration, Instant};
 
 use minreq::ResponseLazy;
 
+use super::content::GZIP_MAGIC;
 use super::http::{self, CHUNK, Progress, Received};
 use super::pace::Pace;
 use crate::error::{At, Error, Kind, Result};
 use crate::md5::Digest;
 use crate::os::{disk, space};
+use crate::text::brief;
 
 /// The largest tarball, in bytes. The largest known ones have a tenth of it.
 const TARBALL_LIMIT: u64 = 2 << 30;
@@ -32,9 +34,6 @@ const FRUITFUL: u64 = 16 << 10;
 const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 /// How often one attempt may begin again from nothing.
 const FRESH_STARTS: u32 = 2;
-/// The first two bytes of a gzip archive (RFC 1952).
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
-const IS_HTML: &str = "the body is HTML, not a gzip archive; does the store want a login?";
 
 /// A tarball whose bytes have the desired digest. Only `tarball` makes one, so nothing else can be unpacked.
 pub struct Verified {
@@ -47,13 +46,12 @@ pub struct Verified {
 /// wrong, and kept for the next attempt after other errors.
 pub fn tarball(url: &str, md5: &str, part: &Path, progress: Progress) -> Result<Verified> {
     let mut download = Download::resume(url, part, progress)?;
-    let was_resumed = download.received > 0;
     download.complete(md5, progress)?;
     if download.received == 0 {
         return Err(Error::new("use", url, "the body is empty"));
     }
-    if !download.matches(md5) && was_resumed {
-        // The beginning came from an earlier attempt, perhaps from another file of that name.
+    if !download.matches(md5) && download.is_pieced {
+        // The pieces may be of two files of that name.
         download.begin_again()?;
         download.complete(md5, progress)?;
     }
@@ -67,7 +65,11 @@ pub fn tarball(url: &str, md5: &str, part: &Path, progress: Progress) -> Result<
     // The next attempt must not resume from wrong bytes.
     let _ = fs::remove_file(part);
     let cause = format!("its md5 is {got}, wanted {md5}");
-    Err(Error::new("verify", url, cause).with_kind(Kind::WrongDigest))
+    let error = Error::new("verify", url, cause).with_kind(Kind::WrongDigest);
+    Err(match download.encoding.as_str() {
+        "" => error,
+        encoding => error.with_hint(&format!("sent with Content-Encoding {encoding}")),
+    })
 }
 
 /// Why one connection ended.
@@ -89,6 +91,12 @@ struct Download<'a> {
     received: u64,
     /// The announced size in bytes.
     total: Option<u64>,
+    /// The bytes in the file came in several answers.
+    is_pieced: bool,
+    /// What identifies the file that the first answer began to send. Empty: nothing does.
+    validator: String,
+    /// The Content-Encoding of the last answer. The bytes are taken as they are: many stores call an archive encoded.
+    encoding: String,
     fresh_starts: u32,
     pace: Pace,
 }
@@ -120,6 +128,9 @@ impl<'a> Download<'a> {
             sum,
             received,
             total: None,
+            is_pieced: received > 0,
+            validator: String::new(),
+            encoding: String::new(),
             fresh_starts: 0,
             pace: Pace::new(Instant::now()),
         })
@@ -131,6 +142,8 @@ impl<'a> Download<'a> {
         self.file.seek(SeekFrom::Start(0)).at("rewind", self.part)?;
         self.sum = Digest::new();
         self.received = 0;
+        self.is_pieced = false;
+        self.validator.clear();
         Ok(())
     }
 
@@ -176,7 +189,7 @@ impl<'a> Download<'a> {
     }
 
     fn connection(&mut self, progress: Progress) -> End {
-        let answer = match http::open(self.url, self.received) {
+        let answer = match http::open(self.url, self.received, &self.validator) {
             Ok(answer) => answer,
             Err(error) if self.received > 0 => return End::Broken(error),
             Err(error) => return End::Fatal(error),
@@ -204,6 +217,11 @@ impl<'a> Download<'a> {
             }
             _ => return Err(End::Fatal(http::refusal(self.url, answer))),
         }
+        if self.validator.is_empty() {
+            http::validator(answer).clone_into(&mut self.validator);
+        }
+        let encoding = http::header(answer, "content-encoding").unwrap_or_default();
+        self.encoding = brief(encoding, 40);
         self.check_size().map_err(End::Fatal)?;
         Ok(true)
     }
@@ -211,7 +229,7 @@ impl<'a> Download<'a> {
     fn accept_whole(&mut self, answer: &ResponseLazy) -> Result<()> {
         let kind = http::header(answer, "content-type").unwrap_or_default();
         if kind.starts_with("text/html") {
-            return Err(Error::new("use", self.url, IS_HTML));
+            return Err(Error::new("use", self.url, http::IS_HTML));
         }
         if self.received > 0 {
             self.begin_again()?;
@@ -230,6 +248,7 @@ impl<'a> Download<'a> {
         let agrees = self.total.is_none() || self.total == total;
         if let Some(total) = total.filter(|total| agrees && *total > self.received) {
             self.total = Some(total);
+            self.is_pieced = true;
             return Ok(());
         }
         let cause = format!(
@@ -302,7 +321,7 @@ impl<'a> Download<'a> {
             return Ok(());
         }
         let cause = if bytes.trim_ascii_start().first() == Some(&b'<') {
-            IS_HTML
+            http::IS_HTML
         } else {
             "the body is not a gzip archive"
         };

@@ -8,22 +8,29 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Instant;
 
 use minreq::{Request, ResponseLazy};
 
+use super::content::{decoded, is_html, too_large};
 use super::pace::Pace;
 use super::reach::{self, Redirected};
+use super::redirect;
 use crate::build_info::VERSION;
 use crate::error::{At, Cause, Error, Result};
-use crate::model::is_url;
+use crate::model::{HAS_USER, has_user};
 use crate::net::stores;
+use crate::text::{brief, without_passwords};
 
 const REDIRECTS: u32 = 5;
 /// The largest configuration file, in bytes.
 const CONFIG_LIMIT: u64 = 16 << 20;
+/// The longest status line, and all headers together, in bytes. Gateways add 20 KB of policies and cookies.
+const HEAD_LIMIT: usize = 64 << 10;
+pub(super) const IS_HTML: &str = "it is an HTML page; does the store want a login?";
 /// How much is read from a connection at once, in bytes.
 pub(super) const CHUNK: usize = 64 << 10;
 /// minreq reports a connection that closes without a byte as a response with status 503 and this reason. It offers no
@@ -52,12 +59,19 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
-/// POSTs JSON. Fails if the body of the response is longer than `limit` bytes.
+/// POSTs JSON. Fails if the body of the response is longer than `limit` bytes, or for a redirect: it is not followed.
 pub fn post(url: &str, body: String, limit: u64) -> Result<Answer> {
-    let request = prepared(minreq::post(url)).with_header("Content-Type", "application/json");
-    let request = request.with_body(body);
-    let mut answer = request.send_lazy().at("post to", url)?;
-    check_answered("post to", url, &answer)?;
+    let request = minreq::post(url).with_header("Content-Type", "application/json");
+    let mut answer = send("post to", url, request.with_body(body))?;
+    if let Some(location) = location(&answer) {
+        let target = redirect::target(url, location);
+        let (text, target, hint) = match &target {
+            Ok(target) => ("redirects to ", target, "; put that into server"),
+            Err(cause) => ("", cause, ""),
+        };
+        let cause = format!("{}, {text}{target}{hint}", status(&answer));
+        return Err(Error::new("use the answer of", url, cause));
+    }
     let retry_after = header(&answer, "retry-after").and_then(|value| value.parse().ok());
     let body = match answer.status_code {
         // 204 has no body, but minreq would wait for one until the server closes the connection.
@@ -74,8 +88,7 @@ pub fn post(url: &str, body: String, limit: u64) -> Result<Answer> {
 
 /// Sends a GET and returns the status and the Date header of the response. Does not read the body.
 pub fn status_and_date(url: &str) -> Result<(u16, String)> {
-    let answer = prepared(minreq::get(url)).send_lazy().at("ask", url)?;
-    check_answered("ask", url, &answer)?;
+    let answer = send("ask", url, minreq::get(url))?;
     let date = header(&answer, "date").unwrap_or_default();
     Ok((answer.status_code, date.to_owned()))
 }
@@ -87,9 +100,14 @@ pub fn text(url: &str, limit: u64) -> Result<String> {
 }
 
 /// Fetches a configuration file to `path`, which must not exist yet. A body without a length is fetched twice and must
-/// be the same both times, because a connection cut in the middle looks like the end of the body.
+/// be the same both times, because a connection cut in the middle looks like the end of the body. A page for browsers is
+/// refused, unless the name of the file says that it is one.
 pub fn small_file(url: &str, path: &Path, progress: Progress) -> Result<()> {
     let body = self::body(url, CONFIG_LIMIT, progress)?;
+    let name = path.as_os_str().as_bytes().to_ascii_lowercase();
+    if body.is_html && !name.ends_with(b".html") && !name.ends_with(b".htm") {
+        return Err(Error::new("use", url, IS_HTML));
+    }
     if !body.has_length {
         let cause = if body.bytes.is_empty() {
             "it is empty, and no length says that it should be"
@@ -113,68 +131,92 @@ pub fn small_file(url: &str, path: &Path, progress: Progress) -> Result<()> {
 /// The body of a response, and whether the server announced its length.
 pub(super) struct Body {
     pub(super) bytes: Vec<u8>,
+    pub(super) is_html: bool,
     has_length: bool,
 }
 
 /// GETs a body of at most `limit` bytes. Any status but 200 is an error.
 pub(super) fn body(url: &str, limit: u64, progress: Progress) -> Result<Body> {
-    let mut answer = open(url, 0)?;
+    let mut answer = open(url, 0, "")?;
     if answer.status_code != 200 {
         return Err(refusal(url, &answer));
     }
     let has_length = content_length(&answer).is_some();
     let bytes = read_up_to(&mut answer, limit, progress).at("fetch", url)?;
-    Ok(Body { bytes, has_length })
+    let kind = header(&answer, "content-type").unwrap_or_default();
+    Ok(Body {
+        is_html: is_html(kind, &bytes),
+        bytes,
+        has_length,
+    })
 }
 
-/// GETs from `offset` on. Redirects are followed here, because minreq would send every header on to any host.
-pub(super) fn open(url: &str, offset: u64) -> Result<ResponseLazy> {
-    let mut at = url.to_owned();
+/// GETs from `offset` on, if the file is still the one of the validator, which may be empty. Redirects are followed here,
+/// because minreq would send every header on to any host.
+pub(super) fn open(url: &str, offset: u64, validator: &str) -> Result<ResponseLazy> {
+    // Entries are checked where they enter, but an operator may give any URL to `apply`.
+    if has_user(url) {
+        let cause = format!("it is {HAS_USER}");
+        return Err(Error::new("fetch", without_passwords(url), cause));
+    }
+    let (mut at, mut shown) = (url.to_owned(), url.to_owned());
     let mut redirected = None;
     for _ in 0..=REDIRECTS {
         stores::check(&at)?;
         if at.starts_with("https://") {
             let cause = "https is not supported, use http";
-            return Err(Error::new("fetch", at, cause));
+            return Err(Error::new("fetch", shown, cause));
         }
-        let mut request = prepared(minreq::get(&at)).with_header("Accept-Encoding", "identity");
+        let mut request = minreq::get(&at);
         if offset > 0 {
             request = request.with_header("Range", format!("bytes={offset}-"));
+            if !validator.is_empty() {
+                request = request.with_header("If-Range", validator);
+            }
         }
-        let answer = request.send_lazy();
+        let answer = send("fetch", &shown, request);
         if reach::was_refused() {
             let cause = format!("{url} redirects to it, an address of this host or its link");
-            return Err(Error::new("fetch", at, cause));
+            return Err(Error::new("fetch", shown, cause));
         }
-        let answer = answer.at("fetch", &at)?;
-        check_answered("fetch", &at, &answer)?;
-        match answer.status_code {
-            301 | 302 | 303 | 307 | 308 => {
-                let location = header(&answer, "location").unwrap_or_default();
-                at = target_of_redirect(&at, location)
-                    .ok_or_else(|| Error::new("fetch", &at, "it redirects to no http URL"))?;
-                redirected.get_or_insert_with(Redirected::begin);
-            }
-            _ => return Ok(answer),
-        }
+        let answer = answer?;
+        let Some(location) = location(&answer) else {
+            return Ok(answer);
+        };
+        let target = redirect::target(&at, location);
+        at = target.map_err(|cause| Error::new("fetch", &shown, cause))?;
+        // What a store signs into the query is a password for a while.
+        at.split('?')
+            .next()
+            .unwrap_or_default()
+            .clone_into(&mut shown);
+        redirected.get_or_insert_with(Redirected::begin);
     }
     let cause = format!("more than {REDIRECTS} redirects");
     Err(Error::new("fetch", url, cause))
 }
 
-fn prepared(request: Request) -> Request {
-    request
-        .with_follow_redirects(false)
-        .with_header("Connection", "close")
-        .with_header("User-Agent", format!("ops-updater/{VERSION}"))
+/// Returns the Location of a redirect, empty if it has none.
+fn location(answer: &ResponseLazy) -> Option<&str> {
+    matches!(answer.status_code, 301 | 302 | 303 | 307 | 308)
+        .then(|| header(answer, "location").unwrap_or_default())
 }
 
-fn check_answered(what: &'static str, url: &str, answer: &ResponseLazy) -> Result<()> {
+/// Sends a request, and returns the answer without its body.
+fn send(what: &'static str, url: &str, request: Request) -> Result<ResponseLazy> {
+    let request = request
+        .with_follow_redirects(false)
+        .with_max_headers_size(HEAD_LIMIT)
+        .with_max_status_line_length(HEAD_LIMIT)
+        .with_header("Connection", "close")
+        .with_header("User-Agent", format!("ops-updater/{VERSION}"))
+        .with_header("Accept-Encoding", "identity");
+    let answer = request.send_lazy().at(what, url)?;
     if answer.headers.is_empty() && answer.reason_phrase == CLOSED_WITHOUT_ANSWER {
         let cause = "the connection was closed without an answer";
         return Err(Error::new(what, url, cause));
     }
-    Ok(())
+    Ok(answer)
 }
 
 /// Returns the last header of that name, as minreq itself does for the length.
@@ -193,23 +235,40 @@ pub(super) fn content_length(answer: &ResponseLazy) -> Option<u64> {
     header(answer, "content-length")?.parse().ok()
 }
 
-/// Returns the error for a status that the caller cannot use.
-pub(super) fn refusal(url: &str, answer: &ResponseLazy) -> Error {
-    let cause = format!("{} {}", answer.status_code, answer.reason_phrase);
-    Error::new("fetch", url, cause.trim())
+/// Returns what identifies the version of a file for `If-Range`: a strong `ETag`, or the date of the last change if it is older
+/// than the answer (sections 8.8 and 13.1.5 of RFC 9110). Empty: nothing does.
+pub(super) fn validator(answer: &ResponseLazy) -> &str {
+    let value = |name| header(answer, name).unwrap_or_default();
+    let validator = match value("etag") {
+        "" if value("date") != value("last-modified") => value("last-modified"),
+        tag if tag.starts_with('"') => tag,
+        _ => "",
+    };
+    // It is sent back.
+    let is_plain = validator.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    if is_plain { validator } else { "" }
 }
 
-/// Reads the whole body of at most `limit` bytes. minreq ends a truncated body without an error, so the bytes are
-/// counted here.
+/// Returns the error for a status that the caller cannot use.
+pub(super) fn refusal(url: &str, answer: &ResponseLazy) -> Error {
+    Error::new("fetch", url, status(answer))
+}
+
+fn status(answer: &ResponseLazy) -> String {
+    let status = format!("{} {}", answer.status_code, answer.reason_phrase);
+    brief(&status, 100)
+}
+
+/// Reads the whole body of at most `limit` bytes, and undoes its encoding. minreq ends a truncated body without an error, so
+/// the bytes are counted here.
 fn read_up_to(
     answer: &mut ResponseLazy,
     limit: u64,
     progress: Progress,
 ) -> std::result::Result<Vec<u8>, Cause> {
     let length = content_length(answer);
-    let too_large = || format!("it is larger than {limit} bytes").into();
     if length.is_some_and(|length| length > limit) {
-        return Err(too_large());
+        return Err(too_large(limit));
     }
     let mut body = Vec::new();
     let mut chunk = vec![0; CHUNK];
@@ -230,11 +289,15 @@ fn read_up_to(
     }
     let got = body.len() as u64;
     match length {
-        _ if got > limit => Err(too_large()),
+        _ if got > limit => Err(too_large(limit)),
         Some(length) if got < length => {
             Err(format!("it ended after {got} of {length} bytes").into())
         }
-        _ => Ok(body),
+        _ => decoded(
+            header(answer, "content-encoding").unwrap_or_default(),
+            body,
+            limit,
+        ),
     }
 }
 
@@ -242,71 +305,9 @@ impl From<minreq::Error> for Cause {
     fn from(error: minreq::Error) -> Self {
         match error {
             minreq::Error::IoError(error) => error.into(),
+            minreq::Error::HeadersOverflow => "the headers of the answer exceed 64 KB".into(),
+            minreq::Error::StatusLineOverflow => "the status line exceeds 64 KB".into(),
             error => error.to_string().into(),
         }
-    }
-}
-
-/// Resolves a Location header against the URL that sent it (RFC 3986, without dot segments). Returns `None` if the
-/// result is no URL that we follow.
-fn target_of_redirect(from: &str, location: &str) -> Option<String> {
-    let rest = from.strip_prefix("http://")?;
-    let (host, path) = rest.split_at(up_to(rest, &['/', '?']));
-    let path = &path[..up_to(path, &['?'])];
-    let folder = path.rfind('/').map_or("/", |end| &path[..=end]);
-    // Only a scheme before the path makes it absolute: a query may hold another URL.
-    let (scheme, host, folder) =
-        if location[up_to(location, &[':', '/', '?', '#'])..].starts_with(':') {
-            ("", "", "")
-        } else if location.starts_with("//") {
-            ("http:", "", "")
-        } else if location.starts_with('/') {
-            ("http://", host, "")
-        } else if location.is_empty() {
-            return None;
-        } else {
-            ("http://", host, folder)
-        };
-    let target = format!("{scheme}{host}{folder}{location}");
-    is_url(&target).then_some(target)
-}
-
-/// Returns the length of the text before the first of these characters.
-fn up_to(text: &str, ends: &[char]) -> usize {
-    text.find(ends).unwrap_or(text.len())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn redirects_resolve_as_in_a_browser_and_never_leave_http() {
-        let from = "http://store:80/a/b/c.tar.gz?x=/y";
-        for (location, target) in [
-            ("http://other/x", Some("http://other/x")),
-            ("//other/x", Some("http://other/x")),
-            ("/x", Some("http://store:80/x")),
-            ("x", Some("http://store:80/a/b/x")),
-            (
-                "/x?from=http://y/",
-                Some("http://store:80/x?from=http://y/"),
-            ),
-            ("?y", Some("http://store:80/a/b/?y")),
-            ("ftp://other/x", None),
-            ("file:///etc/passwd", None),
-            ("http://o\u{e9}/", None),
-            ("", None),
-        ] {
-            assert_eq!(
-                target_of_redirect(from, location).as_deref(),
-                target,
-                "{location}"
-            );
-        }
-        assert_eq!(
-            target_of_redirect("http://h", "x").as_deref(),
-            Some("http://h/x")
-        );
     }
 }

@@ -3,6 +3,8 @@
 
 /// Addresses: of a server, and of this host as that server sees it.
 pub mod address;
+/// The encoding of a body, and pages for browsers.
+mod content;
 /// The digest that a release store keeps in a file beside each tarball.
 pub mod digest;
 /// One large file, resumed after broken connections and verified by its digest.
@@ -15,6 +17,8 @@ pub mod http;
 mod pace;
 /// Which addresses a redirect may lead to.
 pub mod reach;
+/// The URL that a redirect leads to.
+mod redirect;
 /// The URLs that may be fetched from.
 pub mod stores;
 

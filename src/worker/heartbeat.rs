@@ -110,7 +110,10 @@ fn post(
     log::debug(format_args!(
         "heartbeat: {} {}",
         answer.status,
-        text::brief(&String::from_utf8_lossy(&answer.body), 4096)
+        text::brief(
+            &text::without_passwords(&String::from_utf8_lossy(&answer.body)),
+            4096
+        )
     ));
     let wants_pause = matches!(answer.status, 429 | 503);
     desired::answer(answer.status, &answer.reason, &answer.body).map_err(|error| {

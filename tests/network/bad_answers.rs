@@ -2,7 +2,7 @@
 //! agent that crashes meanwhile is restarted, and the next good answer is followed.
 
 use crate::network::bad_downloads::found_running;
-use crate::network::fault_table::{CHUNKS, CUTS, Fault, HEADS, LENGTHS};
+use crate::network::fault_table::{CHUNKS, CUTS, ENCODINGS, Fault, HEADS, LENGTHS};
 use crate::support::fault::Faults;
 use crate::support::host::Host;
 use crate::support::json::quote;
@@ -121,6 +121,11 @@ fn an_answer_that_lies_of_its_length_is_not_followed() {
 #[test]
 fn an_answer_in_bad_chunks_is_not_followed() {
     assert_harmless(CHUNKS);
+}
+
+#[test]
+fn an_answer_in_an_encoding_is_followed_only_if_it_is_gzip() {
+    assert_harmless(ENCODINGS);
 }
 
 #[test]

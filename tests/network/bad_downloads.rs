@@ -1,7 +1,7 @@
 //! Gives a bad answer to one download of each agent. The running version goes on, and the new version is installed
 //! later without help.
 
-use crate::network::fault_table::{CHUNKS, CUTS, Fault, HEADS, LENGTHS};
+use crate::network::fault_table::{CHUNKS, CUTS, ENCODINGS, Fault, HEADS, LENGTHS};
 use crate::support::agent::Agent;
 use crate::support::archive;
 use crate::support::fault::{Exchange, Faults};
@@ -201,6 +201,11 @@ fn an_answer_that_lies_of_its_length_harms_nothing() {
 #[test]
 fn an_answer_in_bad_chunks_harms_nothing() {
     assert_harmless(CHUNKS, "chunks");
+}
+
+#[test]
+fn an_answer_in_an_encoding_harms_nothing() {
+    assert_harmless(ENCODINGS, "encoding");
 }
 
 #[test]

@@ -120,7 +120,7 @@ fn redirects_without_end_or_to_files_are_refused() {
 }
 
 #[test]
-fn md5_files_are_understood_in_every_form_that_md5sum_prints() {
+fn md5_files_are_understood_in_the_forms_of_each_tool() {
     let mut host = Host::new();
     let forms = [
         "DIGEST  FILE\n",
@@ -129,6 +129,10 @@ fn md5_files_are_understood_in_every_form_that_md5sum_prints() {
         "DIGEST",
         "DIGEST  /build/out/FILE\r\n",
         "UPPER  FILE\n",
+        "MD5 (FILE) = DIGEST\n",
+        "MD5(dist/FILE)= UPPER\n",
+        "00000000000000000000000000000000  other.tar.gz\nDIGEST *./FILE\n",
+        "WIDE DIGEST  FILE\r\n",
     ];
     let mut entries = Vec::new();
     for (i, form) in forms.iter().enumerate() {
@@ -138,12 +142,17 @@ fn md5_files_are_understood_in_every_form_that_md5sum_prints() {
         let text = form
             .replace("DIGEST", &digest)
             .replace("UPPER", &digest.to_uppercase());
+        let text = text.replace("FILE", &format!("{name}-1.0.0.tar.gz"));
+        let sums = match text.strip_prefix("WIDE ") {
+            Some(text) => format!("\u{feff}{text}")
+                .encode_utf16()
+                .flat_map(u16::to_le_bytes)
+                .collect(),
+            None => text.into_bytes(),
+        };
         let path = release_path(&name, "1.0.0");
         host.meta.put(&path, bytes);
-        host.meta.put(
-            &(path + ".md5"),
-            text.replace("FILE", &format!("{name}-1.0.0.tar.gz")),
-        );
+        host.meta.put(&(path + ".md5"), sums);
         entries.push(host.want(&name, "1.0.0"));
     }
     host.desire(&entries);

@@ -1,7 +1,9 @@
 //! Tables of everything that a network or a bad server can do to an answer: where it is cut, which length it claims,
-//! how it is chunked, and which head it has.
+//! how it is chunked and encoded, and which head it has.
 
+use crate::support::archive;
 use crate::support::fault::Exchange;
+use std::time::Duration;
 
 pub struct Fault {
     pub name: &'static str,
@@ -224,6 +226,44 @@ pub const CHUNKS: &[Fault] = &[
     }),
 ];
 
+/// The digest of a tarball is that of the bytes as they are sent, whatever they are called.
+pub const ENCODINGS: &[Fault] = &[
+    fault("identity", ALL, |x, b| {
+        with(x, b, "Content-Encoding: identity\r\n");
+    }),
+    fault("gzip", "bmc", |x, b| {
+        x.reply("200 OK", &["Content-Encoding: gzip"], &archive::gzip(b));
+    }),
+    fault("x-gzip-in-chunks", "bmc", |x, b| {
+        x.head(
+            "200 OK",
+            &["Content-Encoding: X-GZIP", "Transfer-Encoding: chunked"],
+            None,
+        );
+        for chunk in archive::gzip(b).chunks(7) {
+            x.send(&[format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat());
+        }
+        x.send(b"0\r\n\r\n");
+    }),
+    fault("gzip-that-is-cut", "", |x, b| {
+        let bytes = archive::gzip(b);
+        x.reply(
+            "200 OK",
+            &["Content-Encoding: gzip"],
+            &bytes[..bytes.len() - 3],
+        );
+    }),
+    fault("gzip-of-too-much", "", |x, _| {
+        let bytes = archive::gzip(&vec![b' '; 17 << 20]);
+        x.reply("200 OK", &["Content-Encoding: gzip"], &bytes);
+    }),
+    fault("br", "t", |x, b| with(x, b, "Content-Encoding: br\r\n")),
+    fault("zstd", "t", |x, b| with(x, b, "Content-Encoding: zstd\r\n")),
+    fault("deflate", "t", |x, b| {
+        with(x, b, "Content-Encoding: deflate\r\n");
+    }),
+];
+
 pub const HEADS: &[Fault] = &[
     fault("of-http-1-0", ALL, |x, b| {
         let (head, rest) = proper(x, b);
@@ -235,13 +275,46 @@ pub const HEADS: &[Fault] = &[
         x.send((head.replace('\r', "") + "\n").as_bytes());
         x.send(rest);
     }),
-    fault("after-100", "", |x, b| {
+    fault("after-100", ALL, |x, b| {
         x.send(b"HTTP/1.1 100 Continue\r\n\r\n");
         with(x, b, "");
     }),
-    fault("after-103", "", |x, b| {
+    fault("after-103", ALL, |x, b| {
         x.send(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n");
         with(x, b, "");
+    }),
+    fault("after-several-103-in-pieces", ALL, |x, b| {
+        for byte in b"HTTP/1.1 103 Early Hints\r\nLink: </\xe9>\r\n\r\n".repeat(2) {
+            x.send(&[byte]);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        with(x, b, "");
+    }),
+    fault("103-and-no-more", "", |x, _| {
+        x.send(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n");
+    }),
+    fault("103-without-end", "", |x, _| {
+        endless(x, b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n");
+    }),
+    fault("with-latin-1-in-a-header", ALL, |x, b| {
+        let (head, rest) = proper(x, b);
+        x.send(&[head.as_bytes(), b"Via: soci\xe9t\xe9\r\n\r\n"].concat());
+        x.send(rest);
+    }),
+    fault("with-gbk-as-reason", ALL, |x, b| {
+        let (head, rest) = proper(x, b);
+        let (status, more) = head.split_once("\r\n").expect("several lines");
+        x.send(&[status.as_bytes(), b" \xb3\xc9\xb9\xa6\r\n"].concat());
+        x.send((more.to_owned() + "\r\n").as_bytes());
+        x.send(rest);
+    }),
+    fault("with-60-kb-of-headers", ALL, |x, b| {
+        let header = format!("X-Policy: {}\r\n", "p".repeat(2988));
+        with(x, b, &header.repeat(20));
+    }),
+    fault("with-70-kb-of-headers", "", |x, b| {
+        let header = format!("X-Policy: {}\r\n", "p".repeat(2988));
+        with(x, b, &header.repeat(23));
     }),
     fault("204-and-open", "", |x, _| {
         x.send(b"HTTP/1.1 204 No Content\r\n\r\n");

@@ -14,6 +14,11 @@ mod fault_table;
 mod limits;
 /// Names that do not resolve, or that have several addresses.
 mod names;
+/// The web server nginx as a store.
+#[cfg(target_os = "linux")]
+mod nginx;
+/// Passwords in URLs.
+mod passwords;
 /// Where a redirect may lead.
 mod redirects;
 /// Links that break again and again.

@@ -1,11 +1,12 @@
 //! Tests where a redirect may lead. The store of these tests is at an outer address of this machine, so its packets stay on
 //! this machine all the same.
 
+use crate::network::downloads::{store, tarball};
 use crate::support::agent::Agent;
 use crate::support::fault::Faults;
 use crate::support::host::Host;
 use crate::support::http::outer_ip;
-use crate::support::json::Json as _;
+use crate::support::json::{Json as _, quote};
 use crate::support::platform::skipped;
 use crate::support::{md5_hex, release_path};
 use std::fs;
@@ -86,4 +87,132 @@ fn a_fetched_configuration_is_for_the_agents_user_alone() {
     assert_eq!(fs::read(&path).expect("it is there"), SECRET);
     let meta = fs::metadata(&path).expect("it is there");
     assert_eq!(meta.permissions().mode() & 0o777, 0o600);
+}
+
+/// The rows: an agent, the Location that its store sends, and the path that is asked for then. `{addr}` is the store's address,
+/// `{long}` a query of 3 KB.
+const FOLLOWED: [(&str, &str, &str); 8] = [
+    (
+        "signed",
+        "/signed?X-Amz-Signature={long}",
+        "/signed?X-Amz-Signature={long}",
+    ),
+    (
+        "spaces",
+        "/a file of/spaces.tar.gz",
+        "/a%20file%20of/spaces.tar.gz",
+    ),
+    (
+        "utf-8",
+        "/\u{e9}t\u{e9}?q=\u{4e2d}",
+        "/%C3%A9t%C3%A9?q=%E4%B8%AD",
+    ),
+    ("scheme", "HTTP://{addr}/scheme", "/scheme"),
+    ("dots", "../../x/./y/../dots", "/dots/x/dots"),
+    ("out", "../../../../../../etc/passwd", "/etc/passwd"),
+    ("absolute", "http://{addr}/a/../../absolute", "/absolute"),
+    ("fragment", "/fragment#part", "/fragment"),
+];
+
+#[test]
+fn a_redirect_is_followed_as_a_browser_follows_it() {
+    let mut host = Host::new();
+    let bytes = tarball(&host);
+    let filled = |text: &str, addr: &str| {
+        let long = "0123456789abcdef".repeat(190);
+        text.replace("{addr}", addr).replace("{long}", &long)
+    };
+    let store = store(&bytes, move |exchange, bytes| {
+        let host = exchange
+            .head
+            .lines()
+            .find_map(|line| line.strip_prefix("Host: "));
+        let addr = host.expect("a Host header").to_owned();
+        let is_first =
+            |(name, ..): &&(&str, &str, &str)| exchange.path.starts_with(&format!("/{name}/deep/"));
+        let is_second = |(.., path): &(&str, &str, &str)| exchange.path == filled(path, &addr);
+        if FOLLOWED.iter().any(is_second) {
+            exchange.serve(bytes);
+        } else if let Some((_, location, _)) = FOLLOWED.iter().find(is_first) {
+            let location = format!("Location: {}", filled(location, &addr));
+            exchange.reply("302 Found", &[&location], b"");
+        }
+    });
+    let digest = md5_hex(&bytes);
+    host.desire(&FOLLOWED.map(|(name, ..)| {
+        let base = store.url(&format!("/{name}/deep"));
+        host.want(name, "1.0.0").tarball(base).md5(&digest)
+    }));
+    host.start();
+    for (name, ..) in FOLLOWED {
+        host.wait_for(&format!("{name} to be installed"), || {
+            host.version(name) == "1.0.0"
+        });
+    }
+}
+
+#[test]
+fn a_redirect_that_cannot_be_followed_is_quoted() {
+    let mut host = Host::new();
+    let locations: [(&str, &[u8], &str); 4] = [
+        (
+            "ftp",
+            b"ftp://other/x",
+            "it redirects to no http URL, but to \"ftp://other/x\"",
+        ),
+        (
+            "latin-1",
+            b"/caf\xe9",
+            "it redirects to no http URL, but to \"/caf?\"",
+        ),
+        (
+            "secure",
+            b"https://other/x?signed",
+            "cannot fetch https://other/x: https is not supported",
+        ),
+        ("none", b"", "it redirects to no http URL, but to \"\""),
+    ];
+    let store = Faults::serve(move |mut exchange| {
+        let name = exchange.path.split('/').nth(1).unwrap_or_default();
+        let row = locations.iter().find(|row| row.0 == name).expect("a row");
+        exchange.send(&[b"HTTP/1.1 302 Found\r\nLocation: ", row.1, b"\r\n\r\n"].concat());
+    });
+    host.desire(&locations.map(|(name, ..)| {
+        host.want(name, "1.0.0")
+            .tarball(store.url(&format!("/{name}")))
+    }));
+    host.start();
+    for (name, _, message) in locations {
+        let error = host.wait_error(name);
+        assert!(error.contains(message), "{error}");
+    }
+}
+
+#[test]
+fn a_redirected_heartbeat_is_not_sent_on_and_names_its_target() {
+    let elsewhere = Faults::serve(|mut exchange| exchange.reply("200 OK", &[], b"{}"));
+    let target = elsewhere.url("/v2/heartbeat");
+    for (location, shown) in [
+        (
+            target.clone(),
+            format!("302 Found, redirects to {target}; put that into server"),
+        ),
+        (
+            "https://meta.test/api".to_owned(),
+            "302 Found, redirects to https://meta.test/api".to_owned(),
+        ),
+        (
+            "http://user:canary@meta.test/".to_owned(),
+            "302 Found, it redirects to a URL with user and password".to_owned(),
+        ),
+    ] {
+        let location = format!("Location: {location}");
+        let server = Faults::serve(move |mut x| x.reply("302 Found", &[&location], b""));
+        let mut host = Host::new();
+        host.set("server", &quote(&server.addr()));
+        host.start();
+        host.wait_for(&shown, || host.log().contains(&shown));
+        assert!(!host.log().contains("canary"));
+    }
+    assert!(elsewhere.heads().is_empty());
 }

@@ -132,3 +132,156 @@ fn a_partial_file_of_something_else_is_not_built_upon() {
     install(&mut host, &store, &bytes);
     assert!(!host.agent_dir("demo").join("1.0.0/junk").exists());
 }
+
+/// Serves the rest of these bytes from the offset in Range on, or all of them, with these headers.
+fn serve_with(x: &mut Exchange, headers: &[&str], bytes: &[u8], is_ranged: bool) {
+    match x.range() {
+        Some(from) if is_ranged => {
+            let (last, all) = (bytes.len() - 1, bytes.len());
+            let range = format!("Content-Range: bytes {from}-{last}/{all}");
+            let headers = [headers, &[&range]].concat();
+            x.reply("206 Partial Content", &headers, &bytes[from..]);
+        }
+        _ => x.reply("200 OK", headers, bytes),
+    }
+}
+
+const DATE: &str = "Date: Mon, 30 Nov 2026 12:00:00 GMT";
+const SAME_SECOND: &str = "Last-Modified: Mon, 30 Nov 2026 12:00:00 GMT";
+const OLDER: &str = "Last-Modified: Mon, 30 Nov 2026 11:59:59 GMT";
+
+/// What a store does, the headers that it sends first, the `If-Range` that it must get for them, the headers that it sends from
+/// then on, and whether it obeys `If-Range` and `Range`.
+struct Replaced {
+    name: &'static str,
+    first: &'static [&'static str],
+    if_range: Option<&'static str>,
+    then: &'static [&'static str],
+    obeys: (bool, bool),
+}
+
+const REPLACED: [Replaced; 8] = [
+    Replaced {
+        name: "strong-tag",
+        first: &["ETag: \"1\"", DATE, OLDER],
+        if_range: Some("\"1\""),
+        then: &["ETag: \"2\""],
+        obeys: (true, true),
+    },
+    Replaced {
+        name: "tag-that-is-ignored",
+        first: &["ETag: \"1\""],
+        if_range: Some("\"1\""),
+        then: &["ETag: \"2\""],
+        obeys: (false, true),
+    },
+    Replaced {
+        name: "date",
+        first: &[DATE, OLDER],
+        if_range: Some("Mon, 30 Nov 2026 11:59:59 GMT"),
+        then: &[DATE, SAME_SECOND],
+        obeys: (true, true),
+    },
+    Replaced {
+        name: "weak-tag",
+        first: &["ETag: W/\"1\"", DATE, OLDER],
+        if_range: None,
+        then: &["ETag: W/\"2\""],
+        obeys: (true, true),
+    },
+    Replaced {
+        name: "date-of-now",
+        first: &[DATE, SAME_SECOND],
+        if_range: None,
+        then: &[DATE, SAME_SECOND],
+        obeys: (true, true),
+    },
+    Replaced {
+        name: "tag-with-a-tab",
+        first: &["ETag: \"1\t\""],
+        if_range: None,
+        then: &[],
+        obeys: (true, true),
+    },
+    Replaced {
+        name: "no-validator",
+        first: &[],
+        if_range: None,
+        then: &[],
+        obeys: (false, true),
+    },
+    Replaced {
+        name: "no-range",
+        first: &[],
+        if_range: None,
+        then: &[],
+        obeys: (false, false),
+    },
+];
+
+#[test]
+fn a_file_that_is_replaced_while_it_is_fetched_is_fetched_anew_in_the_same_attempt() {
+    let mut host = Host::new();
+    let bytes = tarball(&host);
+    let mut old = bytes.clone();
+    old[100_000] ^= 1;
+    let stores = REPLACED.map(|row| {
+        let old = old.clone();
+        store(&bytes, move |x, bytes| {
+            if x.count == 0 {
+                x.head("200 OK", row.first, Some(old.len()));
+                return x.send(&old[..BROKEN_AT]);
+            }
+            let is_refused = row.obeys.0 && x.head.contains("If-Range: ");
+            serve_with(x, row.then, bytes, row.obeys.1 && !is_refused);
+        })
+    });
+    let digest = md5_hex(&bytes);
+    let entry = |(row, store): (&Replaced, &Faults)| {
+        let entry = host.want(row.name, "1.0.0").tarball(store.releases());
+        entry.md5(&digest)
+    };
+    host.desire(&REPLACED.iter().zip(&stores).map(entry).collect::<Vec<_>>());
+    // The interval is so long that there is only one attempt.
+    host.set("interval", "60");
+    host.start();
+    host.prompt();
+    for (row, store) in REPLACED.iter().zip(&stores) {
+        host.wait_for(&format!("{} to be installed", row.name), || {
+            host.version(row.name) == "1.0.0"
+        });
+        let second = &store.heads()[1];
+        let sent = second
+            .lines()
+            .find_map(|line| line.strip_prefix("If-Range: "));
+        assert_eq!(sent, row.if_range, "{}", row.name);
+    }
+}
+
+#[test]
+fn a_file_that_stays_the_same_is_resumed_whatever_validator_it_has() {
+    let mut host = Host::new();
+    let bytes = tarball(&host);
+    let stores = REPLACED.map(|row| {
+        store(&bytes, move |x, bytes| match x.count {
+            0 => {
+                x.head("200 OK", row.first, Some(bytes.len()));
+                x.send(&bytes[..BROKEN_AT]);
+            }
+            _ => serve_with(x, row.first, bytes, true),
+        })
+    });
+    let digest = md5_hex(&bytes);
+    let entry = |(row, store): (&Replaced, &Faults)| {
+        let entry = host.want(row.name, "1.0.0").tarball(store.releases());
+        entry.md5(&digest)
+    };
+    host.desire(&REPLACED.iter().zip(&stores).map(entry).collect::<Vec<_>>());
+    host.start();
+    for (row, store) in REPLACED.iter().zip(&stores) {
+        host.wait_for(&format!("{} to be installed", row.name), || {
+            host.version(row.name) == "1.0.0"
+        });
+        assert_eq!(store.heads().len(), 2, "{}", row.name);
+    }
+}

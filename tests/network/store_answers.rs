@@ -6,7 +6,7 @@ use crate::support::host::Host;
 use crate::support::json::Json as _;
 use crate::support::platform::skipped;
 use crate::support::wire::Desired;
-use crate::support::{md5_hex, release_path};
+use crate::support::{archive, md5_hex, release_path};
 use std::fs;
 use std::time::Duration;
 
@@ -135,6 +135,108 @@ fn an_empty_configuration_that_says_so_is_installed() {
         fs::read(running.dir.join("demo.json")).expect("a file"),
         b""
     );
+}
+
+#[test]
+fn a_configuration_that_was_sent_compressed_is_written_as_it_was() {
+    let text = b"{\"key\": \"value\"}\n";
+    let (host, _store) = configured(move |exchange| {
+        exchange.reply("200 OK", &["Content-Encoding: gzip"], &archive::gzip(text));
+    });
+    let running = host.wait_running("demo", "1.0.0");
+    let written = fs::read(running.dir.join("demo.json")).expect("a file");
+    assert_eq!(written, text);
+}
+
+#[test]
+fn a_configuration_in_another_encoding_is_refused_and_the_encoding_is_named() {
+    let (host, _store) = configured(|exchange| {
+        exchange.reply("200 OK", &["Content-Encoding: br"], b"\x0b\x02\x80{}\n\x03");
+    });
+    let error = host.wait_error("demo");
+    assert!(error.contains("Content-Encoding br"), "{error}");
+    assert!(!host.agent_dir("demo").join("1.0.0").exists());
+}
+
+const LOGIN: &[u8] = b"\xef\xbb\xbf\n<!DOCTYPE html>\n<html><body>Please log in</body></html>";
+
+#[test]
+fn a_login_page_is_no_configuration() {
+    let pages: [(&str, &[u8]); 3] = [
+        ("Content-Type: application/json", LOGIN),
+        (
+            "Content-Type: text/html; charset=utf-8",
+            b"<script>go('/login')</script>",
+        ),
+        ("X-Type: none", b"<HTML>"),
+    ];
+    for (kind, page) in pages {
+        let (host, _store) = configured(move |x| x.reply("200 OK", &[kind], page));
+        let error = host.wait_error("demo");
+        assert!(
+            error.contains("HTML page; does the store want a login?"),
+            "{error}"
+        );
+        assert!(!host.agent_dir("demo").join("1.0.0").exists());
+    }
+}
+
+#[test]
+fn a_page_is_a_configuration_if_its_name_says_so_and_json_is_one_whatever_its_type() {
+    let mut host = Host::new();
+    let store = Faults::serve(|mut exchange| {
+        let body = if exchange.path.ends_with("html") {
+            LOGIN
+        } else {
+            b"{}"
+        };
+        exchange.reply("200 OK", &["Content-Type: text/html"], body);
+    });
+    let rows = [
+        ("page", "www/index.HTML"),
+        ("old", "index.htm"),
+        ("json", "cfg.json"),
+    ];
+    for (name, _) in rows {
+        host.publish(&Agent::new(name, "1.0.0"));
+    }
+    let path = |name| if name == "json" { "/json" } else { "/html" };
+    let entry = |(name, file)| host.want(name, "1.0.0").config(file, store.url(path(name)));
+    host.desire(&rows.map(entry));
+    host.start();
+    for (name, file) in rows {
+        let running = host.wait_running(name, "1.0.0");
+        let written = fs::read(running.dir.join(file)).expect("a file");
+        assert_eq!(written == LOGIN, name != "json", "{name}");
+    }
+}
+
+#[test]
+fn a_login_page_in_place_of_an_md5_file_is_told_as_such() {
+    let store = Faults::serve(|mut x| x.reply("200 OK", &["Content-Type: text/html"], LOGIN));
+    let host = one_attempt(|host| host.want("demo", "1.0.0").tarball(store.releases()));
+    let error = host.error("demo");
+    assert!(error.contains(".md5: it is an HTML page"), "{error}");
+}
+
+#[test]
+fn a_tarball_with_another_digest_that_was_sent_encoded_is_told_as_such() {
+    let body = archive::gzip(&bytes());
+    let (host, _) = attempt(move |x| x.reply("200 OK", &["Content-Encoding: gzip"], &body));
+    let error = host.error("demo");
+    assert!(
+        error.contains("(sent with Content-Encoding gzip)"),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_reason_of_a_refusal_is_shown_also_if_it_is_not_utf_8() {
+    let (host, _) = attempt(|x| {
+        x.send(b"HTTP/1.1 403 Acc\xe8s refus\xe9\r\nContent-Length: 0\r\n\r\n");
+    });
+    let error = host.error("demo");
+    assert!(error.contains("403 Acc?s refus?"), "{error}");
 }
 
 #[test]
