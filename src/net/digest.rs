@@ -3,11 +3,11 @@
 use super::http::{self, Progress};
 use crate::error::{Error, Result};
 use crate::model::is_md5;
-use crate::text::{before, printable};
+use crate::text::{before, brief};
 
 /// The largest `.md5` file, in bytes. It may name all files of a release, or be an error page that a proxy sends instead.
 const MD5_LIMIT: u64 = 64 << 10;
-/// Characters of a text that is no sum that are shown.
+/// Bytes of a text that is no sum that are shown.
 const SHOWN: usize = 60;
 
 /// Fetches an `.md5` file and returns the digest in it, in lower case. The URL is that of the tarball and `.md5`.
@@ -24,19 +24,12 @@ pub fn fetch(url: &str, progress: Progress) -> Result<String> {
 /// Returns the 32 hex digits for this file, in lower case: those beside its name, or the only ones, whatever name they have.
 /// Lines without a sum are ignored. The error says what is there instead.
 pub fn parse(body: &[u8], file: &str) -> std::result::Result<String, String> {
-    let mut text = String::from_utf8_lossy(body).into_owned();
-    // PowerShell writes UTF-16, which is ASCII with zeros. Marks of the byte order are no part of a line, and in the middle
-    // where files were put together.
-    text.retain(|c| !matches!(c, '\0' | '\u{feff}' | char::REPLACEMENT_CHARACTER));
+    let text = ascii(body);
     // The sum that counts, and whether it stands beside the name.
     let mut found: Option<(&str, bool)> = None;
-    let (mut has_several, mut other_text) = (false, "");
+    let mut has_several = false;
     for line in text.lines() {
-        let line = line.trim();
         let Some(digest) = sum(line) else {
-            if other_text.is_empty() {
-                other_text = line;
-            }
             continue;
         };
         let is_named = is_for(line, file);
@@ -50,18 +43,35 @@ pub fn parse(body: &[u8], file: &str) -> std::result::Result<String, String> {
     match found {
         Some((digest, _)) if !has_several => Ok(digest.to_ascii_lowercase()),
         Some(_) => Err(format!("it has several md5 sums, not one for {file}")),
-        None => {
-            let shown = printable(other_text);
-            Err(format!("it has no md5 sum, but \"{shown:.SHOWN$}\""))
-        }
+        None => Err(format!(
+            "it has no md5 sum, but \"{}\"",
+            brief(&text, SHOWN)
+        )),
     }
 }
 
+/// Returns the text with a `?` for each byte of another character. PowerShell writes UTF-16, which is ASCII with zeros.
+fn ascii(body: &[u8]) -> String {
+    let mut text = String::new();
+    for byte in body {
+        match byte {
+            0 => {}
+            1..=0x7f => text.push(char::from(*byte)),
+            0x80.. => text.push('?'),
+        }
+    }
+    text
+}
+
 /// Returns the digest in a line: `digest  name`, `digest *name`, `digest`, `MD5 (name) = digest`, `MD5(name)= digest` or
-/// `MD5 digest name`. md5sum puts a `\` before them if the name has odd characters.
+/// `MD5 digest name`.
 fn sum(line: &str) -> Option<&str> {
     let mut words = line.split_whitespace();
-    let first = words.next()?.trim_start_matches('\\');
+    // A byte order mark, also in the middle where files were put together, or a sign of md5sum for odd names.
+    let first = words
+        .next()?
+        .trim_start_matches('?')
+        .trim_start_matches('\\');
     if first.starts_with("MD5") {
         return words.find(|word| is_md5(word));
     }
@@ -70,7 +80,10 @@ fn sum(line: &str) -> Option<&str> {
 
 /// Returns whether a line names this file, perhaps in a directory.
 fn is_for(line: &str, file: &str) -> bool {
-    let rest = before(line, b")").strip_suffix(file).unwrap_or_default();
+    let rest = before(line, b")")
+        .trim_end()
+        .strip_suffix(file)
+        .unwrap_or_default();
     matches!(
         rest.bytes().last(),
         Some(b' ' | b'\t' | b'*' | b'/' | b'\\' | b'(')
@@ -155,7 +168,7 @@ mod tests {
                 "SHA256 (FILE) = OTHERDIGEST",
                 "it has no md5 sum, but \"SHA256 (FILE) = d41d8",
             ),
-            ("\x1b[31m\u{202e}x", "it has no md5 sum, but \"?[31m?x"),
+            ("\x1b[31m\u{202e}x", "it has no md5 sum, but \"?[31m???x"),
             ("DIGEST  a\nOTHER  b", several),
             ("DIGEST\nOTHER", several),
             ("DIGEST  a/FILE\nOTHER  b/FILE", several),

@@ -157,7 +157,7 @@ pub(super) fn open(url: &str, offset: u64, validator: &str) -> Result<ResponseLa
     // Entries are checked where they enter, but an operator may give any URL to `apply`.
     if has_user(url) {
         let cause = format!("it is {HAS_USER}");
-        return Err(Error::new("fetch", without_passwords(url), cause));
+        return Err(Error::new("fetch", without_passwords(url).as_str(), cause));
     }
     let (mut at, mut shown) = (url.to_owned(), url.to_owned());
     let mut redirected = None;
@@ -184,7 +184,7 @@ pub(super) fn open(url: &str, offset: u64, validator: &str) -> Result<ResponseLa
             return Ok(answer);
         };
         let target = redirect::target(&at, location);
-        at = target.map_err(|cause| Error::new("fetch", &shown, cause))?;
+        at = target.map_err(|cause| Error::new("fetch", shown.as_str(), cause))?;
         // What a store signs into the query is a password for a while.
         at.split('?')
             .next()
