@@ -17,8 +17,14 @@ pub fn read<T: Deserialize>(text: &str) -> Option<T> {
     miniserde::json::from_str(text).ok()
 }
 
-/// Parses a text. The error names the line and column where it stops being JSON.
+/// Returns the text without a byte order mark at its beginning. Editors on Windows put one there, and it is not JSON.
+pub fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
+/// Parses a text, which may begin with a byte order mark. The error names the line and column where it stops being JSON.
 pub fn parse(text: &str) -> Result<Value, String> {
+    let text = without_mark(text);
     if is_deep(text) {
         return Err(format!("it is nested deeper than {DEPTH_LIMIT}"));
     }

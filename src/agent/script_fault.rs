@@ -22,7 +22,12 @@ pub(super) fn hint(error: &io::Error, program: &Path) -> Option<String> {
             "its file system is mounted noexec, or its interpreter is not executable".to_owned(),
         ),
         libc::ENOEXEC => {
-            Some("it has no #! line, and is no program of this host's arch".to_owned())
+            let fault = if first_line(program).starts_with('\u{feff}') {
+                "a byte order mark stands before its #! line: save it without one"
+            } else {
+                "it has no #! line, and is no program of this host's arch"
+            };
+            Some(fault.to_owned())
         }
         _ => None,
     }
@@ -39,6 +44,9 @@ fn first_line(program: &Path) -> String {
 }
 
 fn interpreter_fault(first_line: &str) -> Option<String> {
+    if first_line.starts_with("\u{7f}ELF") {
+        return Some("its dynamic loader is missing: it is built for another libc".to_owned());
+    }
     let line = first_line.strip_prefix("#!")?;
     if line.ends_with('\r') {
         return Some("its lines end with CR LF, as on Windows: save it with LF alone".to_owned());
@@ -68,11 +76,12 @@ mod tests {
         for (line, words) in [
             ("#!/bin/sh\r", "CR LF"),
             ("#! /usr/bin/python2 -u", "interpreter /usr/bin/python2 is"),
+            ("\u{7f}ELF\u{2}\u{1}", "built for another libc"),
         ] {
             let fault = interpreter_fault(line).expect("a fault");
             assert!(fault.contains(words), "{fault}");
         }
-        for line in ["", "#!", "\u{7f}ELF", "echo started"] {
+        for line in ["", "#!", "echo started"] {
             assert_eq!(interpreter_fault(line), None, "{line}");
         }
     }

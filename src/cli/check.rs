@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::exit::{Exit, ExitResult, complain, fail, load, misused, print};
 use super::run::refuse_open_places;
+use crate::os::process;
 use crate::store::config::Line;
 use crate::store::policy;
 
@@ -17,6 +18,9 @@ pub(super) fn run(file: &Path) -> ExitResult {
     let file = source.file.to_string_lossy();
     for warning in &config.warnings {
         complain(&format!("warning: {file}: {warning}"));
+    }
+    if let Some(lack) = process::without_proc() {
+        complain(&lack);
     }
     let mut text = format!("{file} is valid\nheartbeats go to        {}", config.url);
     for Line { key, from, value } in config.lines() {

@@ -11,7 +11,6 @@ use crate::build_info::VERSION;
 use crate::log;
 use crate::log::on_change::Subject;
 use crate::model::AgentName;
-use crate::os::host;
 use crate::plan::schedule;
 use crate::protocol::event::Event;
 use crate::protocol::job::HeartbeatJob;
@@ -29,23 +28,15 @@ impl Daemon {
                 .filter(|url| !url.is_empty()),
             input,
             hold: self.state.hold().to_owned(),
-            hostname: self.hostname(),
+            hostname: self.config.reported_hostname(),
             ip: self.config.ip.clone(),
             run_user: self.identity.run_user.clone(),
             sudo: self.sudo().unwrap_or_default().to_owned(),
             updater: self.identity.updater.clone(),
             log_level: self.config.log_level.name().to_owned(),
-            errors: self.state.refusals(),
+            refused: self.state.refused().to_vec(),
             agents: self.state.reports(|name| phase(name).unwrap_or_default()),
             stuck: self.workers.stuck.clone(),
-        }
-    }
-
-    /// Returns the name under which this host reports.
-    pub(super) fn hostname(&self) -> String {
-        match self.config.hostname.as_str() {
-            "" => host::hostname().unwrap_or_default(),
-            name => name.to_owned(),
         }
     }
 

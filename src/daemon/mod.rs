@@ -48,7 +48,7 @@ use crate::log::on_change::{OnChange, Subject};
 use crate::os::fd::{self, Interest, READABLE};
 use crate::os::own_program::OwnProgram;
 use crate::os::signals::Signals;
-use crate::os::{random, user};
+use crate::os::{process, random, user};
 use crate::plan::schedule;
 use crate::protocol::status::Counts;
 use crate::store::config::{Config, Source};
@@ -180,6 +180,9 @@ impl Daemon {
                 "{}: {warning}",
                 self.identity.source.file.display()
             ));
+        }
+        if let Some(lack) = process::without_proc() {
+            log::warn(format_args!("{lack}"));
         }
     }
 

@@ -29,7 +29,7 @@ impl Daemon {
         Status {
             version: VERSION.to_owned(),
             arch: crate::build_info::ARCH.to_owned(),
-            hostname: self.hostname(),
+            hostname: self.config.reported_hostname(),
             pid: std::process::id(),
             since: self.identity.since,
             server: self.config.server.clone(),

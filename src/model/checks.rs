@@ -81,11 +81,16 @@ pub fn is_user(text: &str) -> bool {
 }
 
 pub fn is_work_dir(text: &str) -> bool {
-    text.is_empty()
-        || text.len() <= PATH_LIMIT
-            && text.starts_with('/')
-            && !text.chars().any(char::is_control)
-            && text.split('/').all(|part| part != "..")
+    // The slashes at its end do not hide a blank before them.
+    is_path(text)
+        && is_path(text.trim_end_matches('/'))
+        && (text.is_empty() || text.starts_with('/'))
+        && text.split('/').all(|part| part != "..")
+}
+
+/// Returns whether this may be a path from a server. A blank at an end is a slip that no person sees.
+fn is_path(text: &str) -> bool {
+    text.len() <= PATH_LIMIT && text.trim() == text && !text.chars().any(char::is_control)
 }
 
 /// Returns whether this is a file below the version's directory, and none of those that make the directory a version.
@@ -96,9 +101,8 @@ pub(super) fn is_config_path(text: &str) -> bool {
 
 fn is_inner_path(text: &str) -> bool {
     text.is_empty()
-        || text.len() <= PATH_LIMIT
+        || is_path(text)
             && !text.starts_with('/')
             && !text.ends_with('/')
-            && !text.chars().any(char::is_control)
             && text.split('/').all(|part| !matches!(part, ".." | "." | ""))
 }

@@ -129,12 +129,12 @@ fn check_texts(wire: &WireAgent) -> Result<(), String> {
         }
     };
     check("runUser", &wire.run_user, is_user, "a user name")?;
-    let wanted = "an absolute path without ..";
+    let wanted = "an absolute path without .. or blanks around it";
     check("workDir", &wire.work_dir, is_work_dir, wanted)?;
     check("tarball", &wire.tarball, is_url, "an http URL")?;
     let wanted = "32 hex digits, an http URL or empty";
     check("md5", &wire.md5, is_md5_source, wanted)?;
-    let wanted = "a relative path without .., nor control";
+    let wanted = "a relative path without .. or blanks around it, nor control";
     let path = &wire.config_file_name;
     check("configFileName", path, is_config_path, wanted)?;
     let url = &wire.config_remote_url;
@@ -214,6 +214,9 @@ mod tests {
             ("workDir", "relative"),
             ("workDir", "/a/../etc"),
             ("workDir", "/a\0b"),
+            ("workDir", "/a "),
+            ("workDir", "/a //"),
+            ("workDir", " /a"),
             ("tarball", ""),
             ("tarball", "ftp://x/y"),
             ("tarball", "http://"),
@@ -223,6 +226,8 @@ mod tests {
             ("configFileName", "../cfg.json"),
             ("configFileName", "/etc/passwd"),
             ("configFileName", "a/./b"),
+            ("configFileName", "a "),
+            ("configFileName", " a"),
             ("configFileName", "control"),
             ("configFileName", "control/x"),
             ("configFileName", ".receipt.json"),

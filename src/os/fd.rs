@@ -18,6 +18,9 @@ use std::time::Duration;
 use super::call::check;
 use super::disk;
 
+/// The number of descriptors that a process may have open, unless somebody has raised the limit.
+const USUAL_LIMIT: u32 = 1024;
+
 /// Returns whether the reader of stdout is gone; for a worker that is the daemon.
 pub fn is_stdout_closed() -> bool {
     poll_now(libc::STDOUT_FILENO, 0) > 0
@@ -90,14 +93,22 @@ pub fn close_inherited_on_exec() {
     let listed = disk::names(Path::new("/proc/self/fd"));
     let listed = listed.or_else(|_| disk::names(Path::new("/dev/fd")));
     // Both lists are the kernel's own and never on a disk, and the caller has nobody to tell an error.
-    for name in listed.into_iter().flatten().flatten() {
-        if let Some(fd) = name.to_str().and_then(|name| name.parse::<u32>().ok())
-            && fd > 2
-        {
-            // SAFETY: fcntl takes integers only, and fails on a closed descriptor.
-            unsafe {
-                libc::fcntl(fd as RawFd, libc::F_SETFD, libc::FD_CLOEXEC);
-            }
+    let Ok(names) = listed else {
+        // Without /proc there is no list.
+        return (0..USUAL_LIMIT).for_each(close_on_exec);
+    };
+    for name in names.flatten() {
+        if let Some(fd) = name.to_str().and_then(|name| name.parse::<u32>().ok()) {
+            close_on_exec(fd);
+        }
+    }
+}
+
+fn close_on_exec(fd: u32) {
+    if fd > 2 {
+        // SAFETY: fcntl takes integers only, and fails on a closed descriptor.
+        unsafe {
+            libc::fcntl(fd as RawFd, libc::F_SETFD, libc::FD_CLOEXEC);
         }
     }
 }

@@ -1,6 +1,12 @@
 //! The file of this program, which workers execute.
+#![allow(unsafe_code)]
 #![expect(clippy::disallowed_methods, reason = "it looks up its own file")]
 
+#[cfg(target_os = "linux")]
+use std::ffi::{CStr, OsStr, OsString};
+use std::io;
+#[cfg(target_os = "linux")]
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,6 +14,8 @@ use std::process::Command;
 use super::walk::{self, Trusted};
 use super::{disk, spawn};
 use crate::error::{At, Result};
+#[cfg(target_os = "linux")]
+use crate::model::one_spelling;
 
 /// The program that workers execute: this file, even after another file was renamed to its path.
 pub struct OwnProgram {
@@ -17,7 +25,8 @@ pub struct OwnProgram {
 
 impl OwnProgram {
     pub fn find() -> Result<Self> {
-        let path = std::env::current_exe().at("find", "the program's own file")?;
+        let path = std::env::current_exe().or_else(executed_as);
+        let path = path.at("find", "the program's own file")?;
         let identity = identity(&path);
         Ok(Self { path, identity })
     }
@@ -51,6 +60,25 @@ impl OwnProgram {
         command.arg(role);
         Ok(command)
     }
+}
+
+/// Returns the path that the kernel was given to execute, for a host without /proc. `error` is why it is needed.
+#[cfg(target_os = "linux")]
+fn executed_as(error: io::Error) -> io::Result<PathBuf> {
+    // SAFETY: the kernel puts this text, with its NUL, on the stack of a process before it runs, and nothing here writes there.
+    let given = unsafe {
+        let given = libc::getauxval(libc::AT_EXECFN) as *const libc::c_char;
+        (!given.is_null()).then(|| CStr::from_ptr(given))
+    };
+    let given = OsStr::from_bytes(given.ok_or(error)?.to_bytes());
+    let whole = std::env::current_dir()?.join(given);
+    let plain = one_spelling(whole.as_os_str().as_bytes());
+    Ok(PathBuf::from(OsString::from_vec(plain)))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn executed_as(error: io::Error) -> io::Result<PathBuf> {
+    Err(error)
 }
 
 fn identity(path: &Path) -> Option<(u64, u64)> {

@@ -68,10 +68,17 @@ impl Handle {
     }
 }
 
+/// Returns what is not known of other processes if this host should have /proc and has not, in words; none if it has it.
+pub fn without_proc() -> Option<&'static str> {
+    let is_there = !cfg!(target_os = "linux") || Path::new("/proc/self").exists();
+    (!is_there)
+        .then_some("cannot look for what an agent leaves running after its stop: is /proc mounted?")
+}
+
 /// Returns whether the process runs this program, or another build of it: after an update the updater may still run the build
-/// before. macOS does not show a process's file without a library of its own; there the lock alone decides.
+/// before. macOS does not show a process's file without a library of its own; there, and without /proc, the lock alone decides.
 pub fn runs_own_program(pid: u32) -> io::Result<bool> {
-    if !cfg!(target_os = "linux") {
+    if !cfg!(target_os = "linux") || without_proc().is_some() {
         return Ok(true);
     }
     let identity = |exe: &Path| std::fs::metadata(exe).map(|meta| disk::identity(&meta));

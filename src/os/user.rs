@@ -29,6 +29,8 @@ const USERS_PATIENCE: Duration = Duration::from_secs(30);
 /// Shells that end at once, in the order of preference: nobody is to log in as an agent.
 #[cfg(not(target_os = "macos"))]
 const NO_LOGIN: [&str; 3] = ["/usr/sbin/nologin", "/sbin/nologin", "/bin/false"];
+/// The name of uid 0 where nothing else is known, as in a container without /etc/passwd.
+const ROOT: &str = "root";
 /// The PATH of agents of other users: sudo's usual secure path.
 const AGENT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -59,11 +61,11 @@ pub struct Account {
 impl Account {
     /// Returns none if no user has this name.
     pub fn find(name: &str) -> Result<Option<Self>> {
-        let uid = tool("id", &["-u", name])?;
+        let uid = ask_id("-u", name)?;
         let Some(uid) = uid.and_then(|uid| uid.trim().parse().ok()) else {
             return Ok(None);
         };
-        let groups = tool("id", &["-G", name])?.unwrap_or_default();
+        let groups = ask_id("-G", name)?.unwrap_or_default();
         let groups: Vec<u32> = numbers(&groups);
         // The primary group comes first (POSIX, id -G).
         let gid = groups.first().copied();
@@ -87,6 +89,15 @@ impl Account {
             create(name)?;
         }
         Self::find(name)?.ok_or_else(|| refuse("it was created, but id does not know it"))
+    }
+}
+
+/// Returns what `id` prints of a user; none if no user has this name. Root's numbers are 0, also if no `id` knows it.
+fn ask_id(option: &str, name: &str) -> Result<Option<String>> {
+    match tool("id", &[option, name]) {
+        Err(error) if name != ROOT || error.is_host_fault() => Err(error),
+        Ok(None) | Err(_) if name == ROOT => Ok(Some("0".to_owned())),
+        asked => asked,
     }
 }
 
@@ -181,7 +192,7 @@ fn field(passwd: &str, known: usize, value: &str, wanted: usize) -> Option<Strin
     None
 }
 
-/// Returns the name of the user that this process runs as, or its number if the name is unknown.
+/// Returns the name of the user that this process runs as, or its number if the name is unknown. Root always has a name.
 pub fn own_name() -> String {
     let uid = credentials::effective_uid().to_string();
     // If the name differed from the last time, every agent would seem to have a new run user. So a short lack of resources
@@ -190,6 +201,7 @@ pub fn own_name() -> String {
     let asked = || tool("id", &["-un"]).ok().flatten();
     let name = name_in(&passwd, &uid).or_else(asked).unwrap_or_default();
     match name.trim() {
+        "" if uid == "0" => ROOT.to_owned(),
         "" => uid,
         name => name.to_owned(),
     }

@@ -5,13 +5,17 @@ use miniserde::Serialize;
 
 use crate::build_info::VERSION;
 use crate::json;
-use crate::model::{AgentState, Observation, Observed};
+use crate::model::{AgentName, AgentState, Observation, Observed, Refusal};
 use crate::protocol::event::STOPPING;
 use crate::protocol::job::{HeartbeatJob, Reported};
 use crate::text::brief;
 
 /// The longest text of ours in a heartbeat, in bytes. Stock servers keep such texts in a column of a table.
 pub(super) const TEXT_LIMIT: usize = 200;
+
+/// Bytes of what an agent says that stand before the reason why its entry is refused.
+const BEFORE_REFUSAL: usize = 60;
+const REFUSED: &str = "refused: ";
 
 /// The body, in the order of the original's fields. Ours follow.
 #[derive(Serialize)]
@@ -31,7 +35,7 @@ struct Heartbeat<'a> {
     errors: Vec<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct RealAgent<'a> {
     name: &'a str,
     version: &'a str,
@@ -61,9 +65,15 @@ pub fn request(
     for agent in &job.agents {
         let mut observations = observations.iter();
         let observation = observations.find(|found| found.name == agent.desired.name);
-        real_agents.extend(observation.and_then(|found| real_agent(agent, found, now)));
+        let refused = reason(&job.refused, &agent.desired.name);
+        real_agents.extend(observation.and_then(|found| real_agent(agent, found, refused, now)));
     }
-    let errors = job.errors.iter().map(|error| brief(error, TEXT_LIMIT));
+    let mut errors = Vec::new();
+    for refusal in &job.refused {
+        let row = refused_agent(refusal, &real_agents, now);
+        real_agents.extend(row);
+        errors.push(brief(&refusal.to_string(), TEXT_LIMIT));
+    }
     json::to_string(&Heartbeat {
         hostname: &job.hostname,
         ip,
@@ -72,7 +82,7 @@ pub fn request(
         real_agents,
         arch,
         hold: brief(&job.hold, TEXT_LIMIT),
-        errors: errors.collect(),
+        errors,
     })
 }
 
@@ -80,6 +90,7 @@ pub fn request(
 fn real_agent<'a>(
     agent: &'a Reported,
     observation: &'a Observation,
+    refused: &str,
     now: u64,
 ) -> Option<RealAgent<'a>> {
     let wire = &agent.desired.wire;
@@ -102,7 +113,7 @@ fn real_agent<'a>(
     Some(RealAgent {
         name: &wire.name,
         version: version.unwrap_or_default(),
-        status: status(observed, &agent.phase, &agent.error),
+        status: status(observed, &agent.phase, &agent.error, refused),
         timestamp: now,
         run_user,
         work_dir,
@@ -113,8 +124,41 @@ fn real_agent<'a>(
     })
 }
 
-/// Returns the text of the status column: the output of the status script, or the reason why there is none.
-pub fn status(observed: &Observed, phase: &str, error: &str) -> String {
+/// Returns a row for the reason of an entry that is refused, unless its agent has a row.
+fn refused_agent<'a>(refusal: &'a Refusal, rows: &[RealAgent], now: u64) -> Option<RealAgent<'a>> {
+    AgentName::parse(&refusal.name)?;
+    let is_shown = rows.iter().any(|row| row.name == refusal.name);
+    (!is_shown).then(|| RealAgent {
+        name: &refusal.name,
+        status: brief(&(REFUSED.to_owned() + &refusal.cause), TEXT_LIMIT),
+        timestamp: now,
+        ..Default::default()
+    })
+}
+
+/// Returns why an entry of this name is refused. Empty: none is.
+pub fn reason<'a>(refused: &'a [Refusal], name: &AgentName) -> &'a str {
+    let refusal = refused.iter().find(|refusal| refusal.name == name.as_str());
+    refusal.map_or("", |refusal| &refusal.cause)
+}
+
+/// Returns the text of the status column: the output of the status script, or the reason why there is none. `refused` is why
+/// the entry of the agent is refused, which the page of a stock server shows nowhere else.
+pub fn status(observed: &Observed, phase: &str, error: &str, refused: &str) -> String {
+    let mut status = status_of_agent(observed, phase, error);
+    if refused.is_empty() {
+        return status;
+    }
+    if observed.state == AgentState::NotInstalled && observed.current.is_none() {
+        status.clear();
+    } else {
+        status.truncate(BEFORE_REFUSAL);
+        status += "; ";
+    }
+    brief(&(status + REFUSED + refused), TEXT_LIMIT)
+}
+
+fn status_of_agent(observed: &Observed, phase: &str, error: &str) -> String {
     let (kind, text) = match observed.state {
         AgentState::Stopped if phase == STOPPING => ("", phase),
         AgentState::Started | AgentState::Stopped | AgentState::Unrecognized => {
@@ -128,7 +172,7 @@ pub fn status(observed: &Observed, phase: &str, error: &str) -> String {
         AgentState::NotInstalled if !phase.is_empty() => ("", phase),
         AgentState::NotInstalled => ("", "installing"),
     };
-    brief(&format!("{kind}{text}"), TEXT_LIMIT)
+    brief(&(kind.to_owned() + text), TEXT_LIMIT)
 }
 
 #[cfg(test)]
@@ -159,7 +203,7 @@ mod tests {
             updater: crate::model::Updater::default(),
             log_level: "info".into(),
             hold: String::new(),
-            errors: Vec::new(),
+            refused: Vec::new(),
             stuck: Vec::new(),
             input: None,
             agents: vec![Reported {
@@ -230,8 +274,47 @@ mod tests {
             ("downloading", "stoped"),
             (STOPPING, STOPPING),
         ] {
-            assert_eq!(status(&stopped, phase, ""), text);
+            assert_eq!(status(&stopped, phase, "", ""), text);
         }
+    }
+
+    #[test]
+    fn a_refusal_stands_after_the_state_of_its_agent_and_alone_if_there_is_none() {
+        let long = "x".repeat(300);
+        let observed = |state, installed| observation(state, installed).at_desired;
+        for (observed, phase, refused, wanted) in [
+            (
+                observed(AgentState::Started, true),
+                "",
+                "bad",
+                "started; refused: bad",
+            ),
+            (
+                observed(AgentState::NotInstalled, false),
+                "",
+                "bad",
+                "refused: bad",
+            ),
+            (
+                observed(AgentState::NotInstalled, false),
+                "unpacking",
+                "bad",
+                "refused: bad",
+            ),
+            (
+                observed(AgentState::NoAnswer, false),
+                "",
+                "bad",
+                "unknown: started; refused: bad",
+            ),
+        ] {
+            assert_eq!(status(&observed, phase, "failure", refused), wanted);
+        }
+        let mut unclear = observed(AgentState::Unrecognized, true);
+        unclear.status.clone_from(&long);
+        let status = status(&unclear, "", "", &long);
+        assert!(status.contains("x; refused: x"), "{status}");
+        assert_eq!(status.len(), TEXT_LIMIT);
     }
 
     #[test]
@@ -257,7 +340,11 @@ mod tests {
         job.hostname = odd.into();
         job.run_user = odd.into();
         job.hold = odd.into();
-        job.errors = vec![odd.into(), "two".into()];
+        let nameless = |cause: &str| Refusal {
+            name: String::new(),
+            cause: cause.to_owned(),
+        };
+        job.refused = vec![nameless(odd), nameless("two")];
         job.agents[0].desired.wire.work_dir = "/home/\u{e9}\\".into();
         job.agents[0].pinned = "1.0.0".into();
         job.agents[0].phase = odd.into();
@@ -265,6 +352,7 @@ mod tests {
         observation.at_desired.status = odd.into();
         let body = request(&job, &[observation], "::1", "linux_amd64", 1_800_000_000);
         let old = include_str!("../../tests/compatibility/heartbeat.json");
+        let body = body.replace("an entry without a name: ", "");
         assert_eq!(body, old.trim_end().replace("VERSION", VERSION));
     }
 }

@@ -9,7 +9,7 @@ use miniserde::{Deserialize, Serialize};
 use crate::build_info::VERSION;
 use crate::error::{At, Error, Result};
 use crate::json;
-use crate::model::{AgentName, Desired, Location, Observation, Step, Task, Updater};
+use crate::model::{AgentName, Desired, Location, Observation, Refusal, Step, Task, Updater};
 use crate::os::{disk, fd, files};
 
 /// A child that was started without a job names this in its error. `doctor` learns by it that sudo has started the child.
@@ -36,7 +36,7 @@ pub struct HeartbeatJob {
     /// Why the host is held. Empty: it is not.
     pub hold: String,
     /// The refused entries of the last answer.
-    pub errors: Vec<String>,
+    pub refused: Vec<Refusal>,
     pub agents: Vec<Reported>,
     /// The agents at which something hung when they were last checked.
     pub stuck: Vec<Observation>,

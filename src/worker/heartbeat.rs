@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::build_info::ARCH;
 use crate::error::At;
+use crate::json;
 use crate::log;
 use crate::model::{AgentName, Desired, Location, Observation, Own};
 use crate::net::MEMORY_LIMIT;
@@ -84,8 +85,9 @@ fn read_input(input: &str) -> Result<Entries, String> {
         Some(_) => http::text(input, ANSWER_LIMIT).map_err(|error| error.to_string())?,
         None => input.to_owned(),
     };
+    let body = json::without_mark(&body);
     let entries = if body.trim_start().starts_with('[') {
-        desired::saved(&body).ok_or("it is not a list of agents".to_owned())
+        desired::saved(body).ok_or("it is not a list of agents".to_owned())
     } else {
         desired::answer(200, "", body.as_bytes())
     };

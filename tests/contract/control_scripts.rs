@@ -4,6 +4,8 @@ use crate::support::agent::Agent;
 use crate::support::archive::Tarball;
 use crate::support::host::{Host, PATIENCE};
 use crate::support::json::Json as _;
+use crate::support::names::{can_mount, in_mounts};
+use crate::support::platform::is_static;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -177,19 +179,55 @@ fn a_control_script_without_a_status_is_not_taken_for_started() {
 #[test]
 fn a_control_that_cannot_be_run_is_reported_with_the_reason() {
     let sh = "#!/bin/sh\necho started\n";
-    for (script, words) in [
+    let mut rows = vec![
         (sh.replace('\n', "\r\n"), "its lines end with CR LF"),
         (
             sh.replace("/bin/sh", "/opt/no/such/sh"),
             "its interpreter /opt/no/such/sh is missing",
         ),
-    ] {
-        let mut host = Host::new();
-        let tarball = Tarball::new().file("control", 0o755, script).gzip();
-        host.meta.publish("demo", "1.0.0", tarball);
-        host.desire(&[host.want("demo", "1.0.0")]);
+        (
+            sh.replace("/bin/sh", "/etc/passwd"),
+            "or its interpreter is not executable",
+        ),
+    ];
+    // glibc takes a file without `#!` for a script of sh.
+    if is_static() {
+        rows.push((String::new(), "it has no #! line"));
+        let marked = format!("\u{feff}{sh}");
+        rows.push((marked, "a byte order mark stands before its #! line"));
+    }
+    for (script, words) in rows {
+        let mut host = with_control(&script);
         host.start();
         let error = host.wait_error("demo");
         assert!(error.contains(words), "{error}");
     }
+}
+
+/// Returns a host that is to run a version with this script.
+fn with_control(script: &str) -> Host {
+    let host = Host::new();
+    let tarball = Tarball::new().file("control", 0o755, script).gzip();
+    host.meta.publish("demo", "1.0.0", tarball);
+    host.desire(&[host.want("demo", "1.0.0")]);
+    host
+}
+
+#[test]
+fn a_control_on_a_file_system_without_programs_is_reported_with_the_reason() {
+    if !can_mount() {
+        return;
+    }
+    let mut host = with_control("#!/bin/sh\necho started\n");
+    let work = host.work.display();
+    let command = in_mounts(
+        &host,
+        &format!("mount -t tmpfs -o noexec,mode=755 none '{work}'"),
+    );
+    host.start_as(command);
+    let error = host.wait_error("demo");
+    assert!(
+        error.contains("its file system is mounted noexec"),
+        "{error}"
+    );
 }

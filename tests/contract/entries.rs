@@ -3,8 +3,10 @@
 use crate::support::agent::Agent;
 use crate::support::host::Host;
 use crate::support::json::Json as _;
+use crate::support::md5_hex;
 use crate::support::watch::names;
 use crate::support::wire::{Answer, Desired, stock_answer};
+use std::process::Command;
 
 #[test]
 fn the_first_of_two_entries_with_one_name_counts() {
@@ -126,4 +128,72 @@ fn fields_that_nobody_knows_are_ignored() {
     host.meta.answer(Answer::new(200, odd));
     host.start();
     host.wait_running("demo", "1.0.0");
+}
+
+/// A blank at an end of a value is a slip that nobody sees. Only a digest is taken without it.
+#[test]
+fn a_blank_around_a_text_of_an_entry_is_refused_or_harmless() {
+    let host = Host::new();
+    host.publish(&Agent::new("demo", "1.0.0"));
+    let md5 = md5_hex(&Agent::new("demo", "1.0.0").tarball(&host.dir));
+    let user = own_user();
+    let good = Desired {
+        run_user: user.clone(),
+        ..host.want("demo", "1.0.0").md5(md5)
+    };
+    let good = good
+        .config("sub/x.json", "http://127.0.0.1:1/x.json")
+        .cmd("stop");
+    let fields: [(&str, Field); 9] = [
+        ("name", |entry| &mut entry.name),
+        ("version", |entry| &mut entry.version),
+        ("runUser", |entry| &mut entry.run_user),
+        ("workDir", |entry| &mut entry.work_dir),
+        ("tarball", |entry| &mut entry.tarball),
+        ("md5", |entry| &mut entry.md5),
+        ("configFileName", |entry| &mut entry.config_file_name),
+        ("configRemoteUrl", |entry| &mut entry.config_remote_url),
+        ("cmd", |entry| &mut entry.cmd),
+    ];
+    let run = |entry: &Desired| {
+        host.desire(std::slice::from_ref(entry));
+        let output = host.run("once");
+        let out = [output.stdout, output.stderr].concat();
+        String::from_utf8_lossy(&out).into_owned()
+    };
+    let out = run(&good);
+    assert!(!out.contains(" is not "), "{out}");
+    for (field, text) in fields {
+        for blank in [" ", "\u{a0}"] {
+            for is_before in [true, false] {
+                let mut entry = good.clone();
+                let text = text(&mut entry);
+                text.insert_str(if is_before { 0 } else { text.len() }, blank);
+                let out = run(&entry);
+                let is_refused = out.contains(&format!(": {field} ")) && out.contains(" is not ");
+                assert_eq!(is_refused, field != "md5", "{field} {blank:?}: {out}");
+            }
+        }
+    }
+    // The last slash of a path is not its end.
+    let mut entry = good;
+    entry.work_dir.push_str(" //");
+    let out = run(&entry);
+    assert!(out.contains("workDir"), "{out}");
+}
+
+type Field = fn(&mut Desired) -> &mut String;
+
+fn own_user() -> String {
+    let output = Command::new("id").arg("-un").output().expect("id runs");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+#[test]
+fn a_store_of_https_is_reported_as_not_supported() {
+    let mut host = Host::new();
+    host.desire(&[host.want("demo", "1.0.0").tarball("https://127.0.0.1:1/x")]);
+    host.start();
+    let error = host.wait_error("demo");
+    assert!(error.contains("https is not supported"), "{error}");
 }

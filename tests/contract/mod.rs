@@ -20,5 +20,9 @@ mod inheritance;
 mod locks;
 /// The local policy of root.
 pub mod policy;
+/// Refused entries, as the page of the stock server shows them.
+mod refusals;
+/// Control scripts of several shells.
+mod shells;
 /// The files that the updater keeps, also when one is damaged or locked by another process.
 mod state_files;

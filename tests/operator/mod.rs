@@ -22,6 +22,10 @@ mod holders;
 mod log_file;
 /// The lines of the log, and how often they are repeated.
 mod log_lines;
+/// Byte order marks in files that an operator writes.
+mod marks;
+/// Hosts without /proc, /dev/null, HOME, a name or a passwd file.
+mod odd_hosts;
 /// Pins, holds and retries.
 mod overrides;
 /// The release that `contrib/pack` makes.

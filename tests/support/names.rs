@@ -25,12 +25,18 @@ pub fn can_mount() -> bool {
 
 /// Returns the command of the daemon in a mount namespace of its own, in which each of these files is replaced.
 pub fn with_files(host: &Host, files: &[(&str, &Path)]) -> Command {
-    let mut lines = "mount --make-rprivate /".to_owned();
+    let mut lines = ":".to_owned();
     for (file, instead) in files {
         lines = format!("{lines} && mount --bind '{}' {file}", instead.display());
     }
+    in_mounts(host, &lines)
+}
+
+/// Returns the command of the daemon in a mount namespace of its own, after these lines of shell, which are joined by `&&`.
+pub fn in_mounts(host: &Host, lines: &str) -> Command {
+    let lines = format!("mount --make-rprivate / && {lines} && exec \"$@\"");
     let mut command = Command::new("unshare");
-    command.args(["-m", "sh", "-c", &(lines + " && exec \"$@\""), "sh"]);
+    command.args(["-m", "sh", "-c", &lines, "sh"]);
     let daemon = host.command();
     command.arg(daemon.get_program()).args(daemon.get_args());
     for (key, value) in daemon.get_envs() {

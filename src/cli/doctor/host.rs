@@ -5,7 +5,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use super::directories::{check_dir, check_leftovers, check_replaceable, check_trust};
@@ -15,9 +15,10 @@ use super::server;
 use crate::agent::paths::{Paths, is_kept_by_us};
 use crate::model::{Desired, Own, Policy};
 use crate::os::files;
+use crate::os::own_program::OwnProgram;
 use crate::os::user::{self, Account};
 use crate::os::walk::Trusted;
-use crate::os::{credentials, disk, limits};
+use crate::os::{credentials, disk, limits, process};
 use crate::protocol::DOCUMENT_LIMIT;
 use crate::protocol::desired;
 use crate::protocol::job;
@@ -77,6 +78,14 @@ fn check_environment() {
         ));
     } else {
         ok(format_args!("no proxy"));
+    }
+    if let Some(lack) = process::without_proc() {
+        warn(format_args!("{lack}"));
+    }
+    if !fs::metadata("/dev/null").is_ok_and(|meta| meta.file_type().is_char_device()) {
+        fail(format_args!(
+            "/dev/null is no device: remove it, then mknod -m 666 /dev/null c 1 3"
+        ));
     }
     next(format_args!("run /bin/sh"));
     if user::run("/bin/sh", &["-c", ":"], false).is_ok_and(|(succeeded, _)| succeeded) {
@@ -280,8 +289,11 @@ fn check_own_leftovers(own_dir: &Path) {
 /// Runs the one command that the updater runs with sudo. Without a job, the command fails with a known error: sudo and the
 /// command both exit with 1, so only that error shows that sudo let the command run.
 fn check_sudo(sudo: &str) {
-    let program = std::env::current_exe().unwrap_or_default();
-    let program = program.to_string_lossy();
+    let Ok(program) = OwnProgram::find() else {
+        // The check of the updater's own files has failed for the same reason.
+        return;
+    };
+    let program = program.started_as().to_string_lossy();
     next(format_args!("run {sudo}"));
     let text = match user::run(sudo, &["-n", "--", &program, "act"], true) {
         Ok((_, text)) => text,

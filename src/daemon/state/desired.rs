@@ -169,8 +169,8 @@ impl DesiredState {
         self.get(name).is_some_and(|d| d.cmd == Cmd::Start)
     }
 
-    pub(super) fn refusals(&self) -> Vec<String> {
-        self.refused.iter().map(ToString::to_string).collect()
+    pub(super) fn refused(&self) -> &[Refusal] {
+        &self.refused
     }
 
     /// Writes the entries as the server wrote them, if they are not on disk yet.

@@ -3,7 +3,7 @@
 use super::State;
 use super::desired::Agent;
 use super::observed::{UNKNOWN, version_at, word_of};
-use crate::model::{AgentName, Observation, STATUS_LIMIT};
+use crate::model::{AgentName, Observation, Refusal, STATUS_LIMIT};
 use crate::plan;
 use crate::protocol::heartbeat;
 use crate::protocol::job::Reported;
@@ -74,7 +74,8 @@ impl State {
             status.version = version_at(current);
             word_of(current.state).clone_into(&mut status.state);
             status.since = self.observations.since(name);
-            status.status = heartbeat::status(current, "", &status.error);
+            let refused = heartbeat::reason(self.refused(), name);
+            status.status = heartbeat::status(current, "", &status.error, refused);
             status.converged = plan::is_reached(followed, observation);
             let next = self.next_task(name, now);
             status.next = next.map(|task| task.to_string()).unwrap_or_default();
@@ -83,7 +84,12 @@ impl State {
     }
 
     /// Returns the refused entries of the last answer, with their reasons.
+    pub fn refused(&self) -> &[Refusal] {
+        self.desired.refused()
+    }
+
+    /// Returns the same as texts.
     pub fn refusals(&self) -> Vec<String> {
-        self.desired.refusals()
+        self.refused().iter().map(ToString::to_string).collect()
     }
 }

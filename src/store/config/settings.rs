@@ -43,6 +43,29 @@ pub struct Config {
     pub(super) written: Object,
 }
 
+impl Config {
+    /// Returns the name under which this host reports. It may be empty.
+    pub fn reported_hostname(&self) -> String {
+        match self.hostname.as_str() {
+            "" => host::hostname().unwrap_or_default(),
+            name => name.to_owned(),
+        }
+    }
+
+    /// Adds a warning if nobody has given this host a name. The last one is the kernel's.
+    pub(super) fn warn_of_hostname(&mut self) {
+        let name = self.reported_hostname();
+        if matches!(
+            name.as_str(),
+            "" | "localhost" | "localhost.localdomain" | "(none)"
+        ) {
+            self.warnings.push(format!(
+                "the hostname {name:?} does not tell this host from others: set \"hostname\""
+            ));
+        }
+    }
+}
+
 /// The object `http` of cfg.json.
 #[derive(Debug, Default)]
 pub struct Http {

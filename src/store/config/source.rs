@@ -57,13 +57,15 @@ impl Source {
             text => text.at("read", &self.file)?,
         };
         let config = parse(&text, needs_server);
-        config.map_err(|cause| Error::new("use", &self.file, cause))
+        let mut config = config.map_err(|cause| Error::new("use", &self.file, cause))?;
+        if needs_server {
+            config.warn_of_hostname();
+        }
+        Ok(config)
     }
 }
 
 fn parse(text: &str, needs_server: bool) -> std::result::Result<Config, String> {
-    // Editors on Windows put a byte order mark at the beginning, which is not JSON.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut object = match json::parse(text)? {
         Value::Object(object) => object,
         other => return Err(wrong("it", json::kind(&other), OBJECT_WANTED)),
