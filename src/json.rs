@@ -1,6 +1,6 @@
 //! JSON beyond miniserde: where a text stops being JSON, which kind a value is, and a limit for nesting.
 
-pub use miniserde::json::{Number, Object, Value, to_string};
+pub use miniserde::json::{Array, Number, Object, Value, to_string};
 
 use std::mem;
 

@@ -23,7 +23,7 @@ pub(super) fn hint(error: &io::Error, program: &Path) -> Option<String> {
         ),
         libc::ENOEXEC => {
             let fault = if first_line(program).starts_with('\u{feff}') {
-                "a byte order mark stands before its #! line: save it without one"
+                "a byte order mark stands before its #! line"
             } else {
                 "it has no #! line, and is no program of this host's arch"
             };
@@ -45,7 +45,7 @@ fn first_line(program: &Path) -> String {
 
 fn interpreter_fault(first_line: &str) -> Option<String> {
     if first_line.starts_with("\u{7f}ELF") {
-        return Some("its dynamic loader is missing: it is built for another libc".to_owned());
+        return Some("its loader is missing: it is built for another libc".to_owned());
     }
     let line = first_line.strip_prefix("#!")?;
     if line.ends_with('\r') {

@@ -93,11 +93,11 @@ pub fn close_inherited_on_exec() {
     let listed = disk::names(Path::new("/proc/self/fd"));
     let listed = listed.or_else(|_| disk::names(Path::new("/dev/fd")));
     // Both lists are the kernel's own and never on a disk, and the caller has nobody to tell an error.
-    let Ok(names) = listed else {
+    if listed.is_err() {
         // Without /proc there is no list.
-        return (0..USUAL_LIMIT).for_each(close_on_exec);
-    };
-    for name in names.flatten() {
+        (0..USUAL_LIMIT).for_each(close_on_exec);
+    }
+    for name in listed.into_iter().flatten().flatten() {
         if let Some(fd) = name.to_str().and_then(|name| name.parse::<u32>().ok()) {
             close_on_exec(fd);
         }

@@ -25,7 +25,7 @@ pub struct OwnProgram {
 
 impl OwnProgram {
     pub fn find() -> Result<Self> {
-        let path = std::env::current_exe().or_else(executed_as);
+        let path = std::env::current_exe().or_else(|_| executed_as());
         let path = path.at("find", "the program's own file")?;
         let identity = identity(&path);
         Ok(Self { path, identity })
@@ -62,23 +62,24 @@ impl OwnProgram {
     }
 }
 
-/// Returns the path that the kernel was given to execute, for a host without /proc. `error` is why it is needed.
+/// Returns the path that the kernel was given to execute, for a host without /proc.
 #[cfg(target_os = "linux")]
-fn executed_as(error: io::Error) -> io::Result<PathBuf> {
+fn executed_as() -> io::Result<PathBuf> {
     // SAFETY: the kernel puts this text, with its NUL, on the stack of a process before it runs, and nothing here writes there.
     let given = unsafe {
         let given = libc::getauxval(libc::AT_EXECFN) as *const libc::c_char;
         (!given.is_null()).then(|| CStr::from_ptr(given))
     };
-    let given = OsStr::from_bytes(given.ok_or(error)?.to_bytes());
+    let given = given.ok_or(io::ErrorKind::NotFound)?;
+    let given = OsStr::from_bytes(given.to_bytes());
     let whole = std::env::current_dir()?.join(given);
     let plain = one_spelling(whole.as_os_str().as_bytes());
     Ok(PathBuf::from(OsString::from_vec(plain)))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn executed_as(error: io::Error) -> io::Result<PathBuf> {
-    Err(error)
+fn executed_as() -> io::Result<PathBuf> {
+    Err(io::ErrorKind::NotFound.into())
 }
 
 fn identity(path: &Path) -> Option<(u64, u64)> {

@@ -71,8 +71,7 @@ impl Handle {
 /// Returns what is not known of other processes if this host should have /proc and has not, in words; none if it has it.
 pub fn without_proc() -> Option<&'static str> {
     let is_there = !cfg!(target_os = "linux") || Path::new("/proc/self").exists();
-    (!is_there)
-        .then_some("cannot look for what an agent leaves running after its stop: is /proc mounted?")
+    (!is_there).then_some("cannot see what an agent leaves running: is /proc mounted?")
 }
 
 /// Returns whether the process runs this program, or another build of it: after an update the updater may still run the build

@@ -61,14 +61,17 @@ pub struct Account {
 impl Account {
     /// Returns none if no user has this name.
     pub fn find(name: &str) -> Result<Option<Self>> {
-        let uid = ask_id("-u", name)?;
-        let Some(uid) = uid.and_then(|uid| uid.trim().parse().ok()) else {
+        let uid = match tool("id", &["-u", name])? {
+            None if name == ROOT => Some(0),
+            uid => uid.and_then(|uid| uid.trim().parse().ok()),
+        };
+        let Some(uid) = uid else {
             return Ok(None);
         };
-        let groups = ask_id("-G", name)?.unwrap_or_default();
+        let groups = tool("id", &["-G", name])?.unwrap_or_default();
         let groups: Vec<u32> = numbers(&groups);
         // The primary group comes first (POSIX, id -G).
-        let gid = groups.first().copied();
+        let gid = groups.first().copied().or((uid == 0).then_some(0));
         Ok(Some(Self {
             name: name.to_owned(),
             uid,
@@ -89,15 +92,6 @@ impl Account {
             create(name)?;
         }
         Self::find(name)?.ok_or_else(|| refuse("it was created, but id does not know it"))
-    }
-}
-
-/// Returns what `id` prints of a user; none if no user has this name. Root's numbers are 0, also if no `id` knows it.
-fn ask_id(option: &str, name: &str) -> Result<Option<String>> {
-    match tool("id", &[option, name]) {
-        Err(error) if name != ROOT || error.is_host_fault() => Err(error),
-        Ok(None) | Err(_) if name == ROOT => Ok(Some("0".to_owned())),
-        asked => asked,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::json::{self, Object, Value};
+use crate::json::{self, Array, Object, Value};
 use crate::model::{AgentName, Desired, Own, Policy, Refusal, WireAgent};
 use crate::protocol::heartbeat::TEXT_LIMIT;
 use crate::text::brief;
@@ -10,12 +10,12 @@ use crate::text::brief;
 /// Further refused entries are only counted: log and heartbeat must not grow with the mistake of a server.
 const REFUSALS_REPORTED: usize = 20;
 
-/// One entry, as written.
-pub type Entry = Value;
+/// The entries of an answer, as written.
+pub type Entries = Array;
 
 /// Returns the entries of a valid answer: none if it asks for no change. The error is the reason why the answer is not
 /// valid.
-pub fn answer(status: u16, reason: &str, body: &[u8]) -> Result<Vec<Entry>, String> {
+pub fn answer(status: u16, reason: &str, body: &[u8]) -> Result<Entries, String> {
     if !(200..300).contains(&status) {
         return Err(format!("{status} {}", brief(reason, 80)).trim().to_owned());
     }
@@ -31,8 +31,8 @@ pub fn answer(status: u16, reason: &str, body: &[u8]) -> Result<Vec<Entry>, Stri
         return Err(complaint);
     }
     match json::take(&mut object, "desiredAgents") {
-        Some(Value::Array(agents)) => Ok(agents.into_iter().collect()),
-        Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(agents)) => Ok(agents),
+        Some(Value::Null) => Ok(Entries::new()),
         None => Err("the answer has no desiredAgents".to_owned()),
         Some(other) => {
             let kind = json::kind(&other);
@@ -63,13 +63,13 @@ fn complaint(object: &Object) -> Option<String> {
 }
 
 /// Returns the entries of a desired state on disk: a bare list, as the original writes it, or a whole answer.
-pub fn saved(text: &str) -> Option<Vec<Entry>> {
+pub fn saved(text: &str) -> Option<Entries> {
     let agents = match json::parse(text).ok()? {
         Value::Object(mut object) => json::take(&mut object, "desiredAgents")?,
         agents => agents,
     };
     match agents {
-        Value::Array(agents) => Some(agents.into_iter().collect()),
+        Value::Array(agents) => Some(agents),
         _ => None,
     }
 }
@@ -85,7 +85,7 @@ pub struct Sorted {
 }
 
 /// Sorts out the entries that can be followed. Of two entries with one name the first counts.
-pub fn sort(entries: Vec<Entry>, own: &Own, policy: &Policy) -> Sorted {
+pub fn sort(entries: Entries, own: &Own, policy: &Policy) -> Sorted {
     let mut accepted: Vec<Desired> = Vec::new();
     let mut names = BTreeMap::new();
     let (mut refused, mut unreported) = (Vec::new(), 0_u32);
@@ -121,7 +121,7 @@ pub fn sort(entries: Vec<Entry>, own: &Own, policy: &Policy) -> Sorted {
 }
 
 /// Sorts out entries that were saved. The policy was asked where they entered.
-pub fn sort_saved(entries: Vec<Entry>, own: &Own) -> Sorted {
+pub fn sort_saved(entries: Entries, own: &Own) -> Sorted {
     let everything = Policy {
         max_agents: usize::MAX,
         ..Policy::default()
@@ -131,7 +131,7 @@ pub fn sort_saved(entries: Vec<Entry>, own: &Own) -> Sorted {
 
 /// Checks one entry. `room` is for so many more. The error carries the name too, if the entry has one.
 fn check(
-    entry: Entry,
+    entry: Value,
     own: &Own,
     policy: &Policy,
     room: usize,
@@ -162,7 +162,7 @@ fn check(
 
 /// Copies every field that is a text. A field that is null or missing stays empty, as in the original. The error names
 /// the first field of another kind.
-fn fill(wire: &mut WireAgent, entry: Entry) -> Result<(), String> {
+fn fill(wire: &mut WireAgent, entry: Value) -> Result<(), String> {
     let mut object = match entry {
         Value::Object(object) => object,
         other => return Err(format!("it is {}, not an object", json::kind(&other))),

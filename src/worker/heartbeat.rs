@@ -14,7 +14,7 @@ use crate::net::http;
 use crate::os::limits::MemoryLimit;
 use crate::os::signals::Signals;
 use crate::os::{clock, process};
-use crate::protocol::desired;
+use crate::protocol::desired::{self, Entries};
 use crate::protocol::event::{Event, What};
 use crate::protocol::heartbeat;
 use crate::protocol::job::HeartbeatJob;
@@ -74,8 +74,6 @@ fn report(what: What, fill: impl FnOnce(&mut Event)) -> crate::error::Result<()>
 fn report_early(observations: Vec<Observation>) -> crate::error::Result<()> {
     report(What::Phase, |event| event.observations = Some(observations))
 }
-
-type Entries = Vec<desired::Entry>;
 
 /// Reads the desired state that stands in place of a server's: the text itself, or the URL of the text. Both an answer
 /// of a server and a bare list of agents will do.

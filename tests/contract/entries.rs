@@ -15,7 +15,9 @@ fn the_first_of_two_entries_with_one_name_counts() {
     host.publish(&Agent::new("demo", "1.0.1"));
     host.desire(&[host.want("demo", "1.0.0"), host.want("demo", "1.0.1")]);
     host.start();
-    host.wait_running("demo", "1.0.0");
+    host.wait_for("the first entry to run", || {
+        host.reported("demo").1.starts_with("started; refused: ")
+    });
     host.wait_beats(3);
     assert_eq!(host.calls("demo"), ["1.0.0 start"]);
     let heartbeat = host.last_beat().expect("a heartbeat came").json();

@@ -30,6 +30,16 @@ fn wait_refused(host: &Host, error: &str) {
     host.wait_for(error, || errors(host).iter().any(|found| found == error));
 }
 
+/// Waits until demo 1.0.0 runs, and a heartbeat reports that and why its new entry is refused.
+fn wait_running_refused(host: &Host) {
+    host.wait_for("demo to run beside its refused entry", || {
+        let (version, status) = host.reported("demo");
+        version == "1.0.0"
+            && status.starts_with("started; refused: ")
+            && host.running("demo").len() == 1
+    });
+}
+
 /// Starts a host with this policy, which is to follow the entry `good` and to refuse the entry `bad` for this reason.
 fn follows_and_refuses(policy: &str, good: Desired, bad: Desired, reason: &str, host: &mut Host) {
     set_policy(host, policy);
@@ -201,12 +211,12 @@ fn a_former_entry_stays_in_force_when_a_new_one_is_against_the_policy() {
             .any(|error| error.contains("one of stores"))
     });
     host.kill_agent("demo");
-    host.wait_running("demo", "1.0.0");
+    wait_running_refused(&host);
     host.stop();
     host.start();
     host.wait_beats(1);
     host.kill_agent("demo");
-    host.wait_running("demo", "1.0.0");
+    wait_running_refused(&host);
 }
 
 #[test]
@@ -232,7 +242,7 @@ fn a_policy_that_others_can_change_allows_nothing_and_agents_keep_running() {
         wait_refused(&host, &format!("fresh: {reason}"));
         wait_refused(&host, &format!("demo: {reason}"));
         host.kill_agent("demo");
-        host.wait_running("demo", "1.0.0");
+        wait_running_refused(&host);
         assert_eq!(names(&host.work), ["demo"]);
         mode(&path, 0o755);
         host.wait_running("fresh", "1.0.0");

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ops_updater::json;
 use ops_updater::log;
 use ops_updater::model::{Desired, Own, Policy};
-use ops_updater::protocol::desired::{self, Entry, Sorted};
+use ops_updater::protocol::desired::{self, Entries, Sorted};
 
 /// The time of all tests, in seconds since 1970.
 pub const NOW: u64 = 1_800_000_000;
@@ -41,7 +41,7 @@ pub fn check_words(words: &str, limit: usize) {
 }
 
 /// Sorts the entries as the updater does, checks accepted and refused ones, and returns the accepted ones.
-pub fn check_entries(entries: Vec<Entry>, own: &Own) -> Vec<Desired> {
+pub fn check_entries(entries: Entries, own: &Own) -> Vec<Desired> {
     let count = entries.len();
     let policy = Policy::default();
     let Sorted {

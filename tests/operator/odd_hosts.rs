@@ -271,7 +271,7 @@ fn a_host_without_a_name_is_warned_of_once_and_by_doctor() {
 
 /// Asserts one warning in the log of a daemon that goes on, and one finding of `doctor` and `check`, with what to do.
 fn assert_warns_of(host: &mut Host, name: &str, command: impl Fn(&Host) -> Command) {
-    let words = format!("the hostname {name:?} does not tell this host from others");
+    let words = format!("the hostname {name:?} is not unique");
     host.start_as(command(host));
     host.wait_beats(3);
     let log = host.log();

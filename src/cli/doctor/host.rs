@@ -84,7 +84,7 @@ fn check_environment() {
     }
     if !fs::metadata("/dev/null").is_ok_and(|meta| meta.file_type().is_char_device()) {
         fail(format_args!(
-            "/dev/null is no device: remove it, then mknod -m 666 /dev/null c 1 3"
+            "/dev/null is no device: rm -f /dev/null && mknod -m 666 /dev/null c 1 3"
         ));
     }
     next(format_args!("run /bin/sh"));

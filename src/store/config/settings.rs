@@ -60,7 +60,7 @@ impl Config {
             "" | "localhost" | "localhost.localdomain" | "(none)"
         ) {
             self.warnings.push(format!(
-                "the hostname {name:?} does not tell this host from others: set \"hostname\""
+                "the hostname {name:?} is not unique: set \"hostname\""
             ));
         }
     }
