@@ -11,6 +11,7 @@ const DEPTH_LIMIT: usize = 128;
 
 /// Returns none if a field is missing or has a wrong kind. Unknown fields are ignored.
 pub fn read<T: Deserialize>(text: &str) -> Option<T> {
+    let text = without_mark(text);
     if is_deep(text) {
         return None;
     }
@@ -289,6 +290,16 @@ mod tests {
     enum Kind {
         Good,
         Bad,
+    }
+
+    #[test]
+    fn one_byte_order_mark_at_the_beginning_is_no_part_of_the_text() {
+        assert!(parse("\u{feff}[1]").is_ok());
+        assert_eq!(read("\u{feff}7"), Some(7_u32));
+        for text in ["\u{feff}\u{feff}[1]", "[\u{feff}1]", "[1]\u{feff}"] {
+            let error = parse(text).expect_err("a second mark, or one elsewhere");
+            assert!(error.starts_with("line 1, column "), "{error}");
+        }
     }
 
     #[test]
