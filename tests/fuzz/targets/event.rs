@@ -237,7 +237,7 @@ fn check_heartbeat(state: &State, demo: &AgentName, phase: &str) {
         log_level: "INFO".to_owned(),
         input: None,
         hold: String::new(),
-        errors: state.refusals(),
+        refused: state.refused().to_vec(),
         stuck: Vec::new(),
         agents: state.reports(|name| if name == demo { phase } else { "" }.to_owned()),
     };
