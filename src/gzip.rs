@@ -7,6 +7,13 @@ use std::io::{self, Read};
 use libflate::deflate::Decoder;
 
 const MAGIC: [u8; 2] = [0x1f, 0x8b];
+const COMPRESSIONS: [(&[u8], &str); 5] = [
+    (&MAGIC, "gzip"),
+    (b"\xfd7zXZ", "xz"),
+    (b"BZh", "bzip2"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"PK\x03\x04", "zip"),
+];
 /// The only compression method that RFC 1952 defines.
 const DEFLATE: u8 = 8;
 const HAS_HEADER_CRC: u8 = 1 << 1;
@@ -34,6 +41,14 @@ impl<'a> Gzip<'a> {
         let member = Some(Member::open(Source::new(inner))?);
         Ok(Self { member })
     }
+}
+
+/// Returns which program compressed a file that begins like this.
+pub fn compression(head: &[u8]) -> Option<&'static str> {
+    let found = COMPRESSIONS
+        .iter()
+        .find(|(magic, _)| head.starts_with(magic));
+    found.map(|(_, name)| *name)
 }
 
 impl Read for Gzip<'_> {
@@ -98,7 +113,8 @@ impl<'a> Member<'a> {
             match source.ahead()?.first() {
                 None => return Ok(None),
                 Some(0) => source.at += 1,
-                Some(_) => return Self::open(source).map(Some),
+                Some(first) if *first == MAGIC[0] => return Self::open(source).map(Some),
+                Some(_) => return Err(source.not_gzip()),
             }
         }
     }
@@ -136,11 +152,28 @@ impl<'a> Source<'a> {
         Ok(&self.chunk[self.at..self.end])
     }
 
+    /// Counts the bytes that are left, for an error.
+    fn not_gzip(&mut self) -> io::Error {
+        let mut count = 0;
+        loop {
+            match self.ahead().map(<[u8]>::len) {
+                Ok(0) => break,
+                Ok(length) => {
+                    count += length;
+                    self.at += length;
+                }
+                Err(error) => return error,
+            }
+        }
+        let cause = format!("{count} bytes after the end of the gzip file are not gzip");
+        io::Error::other(cause)
+    }
+
     fn fill(&mut self, mut buffer: &mut [u8]) -> io::Result<()> {
         while !buffer.is_empty() {
             let got = self.read(buffer)?;
             if got == 0 {
-                let cause = "failed to fill whole buffer";
+                let cause = "the gzip file is cut short";
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, cause));
             }
             buffer = &mut buffer[got..];
@@ -274,6 +307,23 @@ mod tests {
     #[test]
     fn bytes_that_are_not_gzip_are_an_error() {
         let trailing = [member(0, b"", b"text"), b"<html>, and more".to_vec()].concat();
-        assert_eq!(read(&trailing), Err("it is not gzip".to_owned()));
+        let cause = "16 bytes after the end of the gzip file are not gzip";
+        assert_eq!(read(&trailing), Err(cause.to_owned()));
+        let zeros = [member(0, b"", b"text"), vec![0; 99], b"x".to_vec()].concat();
+        let cause = "1 bytes after the end of the gzip file are not gzip";
+        assert_eq!(read(&zeros), Err(cause.to_owned()));
+    }
+
+    #[test]
+    fn a_bad_header_is_named() {
+        for (bytes, cause) in [
+            (&b""[..], "the gzip file is cut short"),
+            (b"\x1f\x8b\x08\0", "the gzip file is cut short"),
+            (b"\x1f\x8b\x07\0\0\0\0\0\0\0\0", "it is not gzip"),
+            (b"<html></html>", "it is not gzip"),
+        ] {
+            let error = read(bytes);
+            assert_eq!(error, Err(cause.to_owned()), "{}", bytes.escape_ascii());
+        }
     }
 }

@@ -16,6 +16,7 @@ use super::content::GZIP_MAGIC;
 use super::http::{self, CHUNK, Progress, Received};
 use super::pace::Pace;
 use crate::error::{At, Error, Kind, Result};
+use crate::gzip;
 use crate::md5::Digest;
 use crate::os::{disk, space};
 use crate::text::brief;
@@ -34,6 +35,7 @@ const FRUITFUL: u64 = 16 << 10;
 const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 /// How often one attempt may begin again from nothing.
 const FRESH_STARTS: u32 = 2;
+const IS_TAR: &str = "the body is a tar archive without gzip; does the store decompress it?";
 
 /// A tarball whose bytes have the desired digest. Only `tarball` makes one, so nothing else can be unpacked.
 pub struct Verified {
@@ -320,10 +322,12 @@ impl<'a> Download<'a> {
         if GZIP_MAGIC.starts_with(&bytes[..bytes.len().min(GZIP_MAGIC.len())]) {
             return Ok(());
         }
-        let cause = if bytes.trim_ascii_start().first() == Some(&b'<') {
-            http::IS_HTML
-        } else {
-            "the body is not a gzip archive"
+        let is_html = bytes.trim_ascii_start().first() == Some(&b'<');
+        let cause = match gzip::compression(bytes) {
+            Some(other) => format!("the body is {other}, not a gzip archive"),
+            None if is_html => http::IS_HTML.to_owned(),
+            None if bytes.get(257..262) == Some(b"ustar") => IS_TAR.to_owned(),
+            None => "the body is not a gzip archive".to_owned(),
         };
         Err(Error::new("use", self.url, cause))
     }

@@ -8,6 +8,7 @@ use crate::support::json::Json as _;
 use crate::support::memory::InMemory;
 use crate::support::procs;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use tar::EntryType;
 
 #[test]
@@ -23,7 +24,6 @@ fn a_bomb_is_refused() {
     refused(vec![
         ("ratio", bomb),
         ("huge", huge),
-        ("sparse-2g", sparse(b"20000000000", b"17777777000")),
         ("sparse-8g", sparse(b"77777777000", b"77777776000")),
     ]);
 }
@@ -43,6 +43,20 @@ fn sparse(size: &[u8; 11], offset: &[u8; 11]) -> Vec<u8> {
     gnu.sparse[0].numbytes[..11].copy_from_slice(b"00000001000");
     header.set_cksum();
     spoiled().raw(&header, &[0; BLOCK]).gzip()
+}
+
+#[test]
+fn the_holes_of_a_sparse_file_are_no_bomb() {
+    let mut host = Host::new();
+    let bytes = sparse(b"20000000000", b"17777777000");
+    host.meta.publish("demo", "1.0.0", bytes);
+    host.desire(&[host.want("demo", "1.0.0")]);
+    host.start();
+    let file = host.agent_dir("demo").join("1.0.0/sparse");
+    host.wait_for("demo to be installed", || file.exists());
+    let meta = fs::symlink_metadata(file).expect("a file");
+    assert_eq!(meta.len(), 2 << 30);
+    assert!(meta.blocks() < 1000, "{} blocks", meta.blocks());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tar::EntryType;
 
 /// A long time, because the updater makes and removes 65,536 files before it refuses an archive for one file too many.
-const PATIENCE: Duration = Duration::from_secs(180);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Offers each archive as a new agent. Asserts that each is refused with an error and leaves nothing behind.
 pub fn refused(archives: Vec<(&str, Vec<u8>)>) {

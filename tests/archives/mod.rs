@@ -6,3 +6,9 @@ mod bombs;
 pub mod hostile;
 /// Archives as real build systems make them.
 mod kinds;
+/// Archives of the tar programs of the world.
+mod makers;
+/// Archives of tools that no test can install, made by hand.
+mod odd;
+/// Comparison with GNU tar.
+mod trees;

@@ -17,7 +17,7 @@ const PREFIX: Range<usize> = 345..500;
 const SPARSE: Range<usize> = 386..495;
 const FIELDS: [Range<usize>; 8] = [NAME, MODE, SIZE, KIND, LINK, MAGIC, PREFIX, SPARSE];
 
-const NAMES: [&[u8]; 24] = [
+const NAMES: [&[u8]; 27] = [
     b"control",
     b"a",
     b"d/",
@@ -37,13 +37,16 @@ const NAMES: [&[u8]; 24] = [
     b"d//a",
     b"l",
     b"l/a",
+    b"l/../a",
+    b"d/../d/l/..",
+    b"d/l/../../a",
     b"d/l",
     b"../d",
     b"\xff\xfe",
     b"a\nb",
     b".receipt.json",
 ];
-const KINDS: &[u8] = b"\x000125671346gxxLKLSKDMNV";
+const KINDS: &[u8] = b"\x000125671346gxxLKLSKDMNVX";
 const MODES: [&[u8]; 6] = [
     b"0000755\0",
     b"0000644\0",
@@ -62,7 +65,7 @@ const SIZES: [&[u8]; 8] = [
     b"\x80\0\0\0\x7f\xff\xff\xff\xff\xff\xff\xff",
     b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
 ];
-const RECORDS: [(&[u8], &[u8]); 12] = [
+const RECORDS: [(&[u8], &[u8]); 22] = [
     (b"path", b"../canary"),
     (b"path", b"d/a"),
     (b"path", b""),
@@ -72,7 +75,16 @@ const RECORDS: [(&[u8], &[u8]); 12] = [
     (b"size", b"99999999999"),
     (b"mode", b"7777"),
     (b"GNU.sparse.major", b"1"),
+    (b"GNU.sparse.minor", b"0"),
     (b"GNU.sparse.name", b"../canary"),
+    (b"GNU.sparse.name", b"a"),
+    (b"GNU.sparse.size", b"4096"),
+    (b"GNU.sparse.realsize", b"9999999999"),
+    (b"GNU.sparse.realsize", b"4096"),
+    (b"GNU.sparse.offset", b"512"),
+    (b"GNU.sparse.numbytes", b"4"),
+    (b"GNU.sparse.map", b"0,4,4096,0"),
+    (b"SCHILY.xattr.user.x", b"\n14 path=../canary\n"),
     (b"uid", b"0"),
     (b"SCHILY.xattr.user.x", b"y"),
 ];

@@ -50,6 +50,30 @@ impl Tarball {
         self
     }
 
+    /// Adds an entry whose header is changed before its checksum is made.
+    pub fn edited(self, kind: u8, path: &str, data: &[u8], edit: impl FnOnce(&mut Header)) -> Self {
+        let mut header = header(EntryType::Regular, path, "", 0o644, data.len() as u64);
+        header.as_old_mut().linkflag = [kind];
+        edit(&mut header);
+        header.set_cksum();
+        self.raw(&header, data)
+    }
+
+    /// Adds an extended header of this kind.
+    pub fn records(self, kind: u8, records: &[(&str, &str)]) -> Self {
+        let body: String = records
+            .iter()
+            .map(|(key, value)| pax_record(key, value))
+            .collect();
+        self.entry(
+            EntryType::new(kind),
+            "PaxHeaders/x",
+            "",
+            0o644,
+            body.as_bytes(),
+        )
+    }
+
     /// Adds a file whose name is in a GNU long-name entry before it.
     pub fn gnu_long_name(self, path: &str, mode: u32, content: &[u8]) -> Self {
         let name = [path.as_bytes(), b"\0"].concat();

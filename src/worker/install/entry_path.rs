@@ -1,5 +1,5 @@
 //! Checks the names and links of an archive's entries: nothing may lead out of the directory that it is unpacked into.
-//! Pure. Every error is the reason why the archive is refused.
+//! Every error is the reason why the archive is refused.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 type Checked<T> = Result<T, &'static str>;
 
 /// Bytes.
-const NAME_LIMIT: usize = 1024;
+pub(super) const NAME_LIMIT: usize = 1024;
 /// Parts of a path.
 const DEPTH_LIMIT: usize = 64;
 
@@ -36,33 +36,42 @@ pub(super) fn check_depth(path: &[&OsStr]) -> Checked<()> {
     Ok(())
 }
 
-/// Checks that the target of a symbolic link stays inside: it is relative, has `..` only at its beginning, and no more
-/// of them than the link has directories above it (`depth`).
+/// Checks that the target of a symbolic link in the directory `dir`, below the root, stays inside: it is relative, and no
+/// `..` in it leads above the root. `is_dir` returns whether a path below the root is a real directory.
 ///
-/// No entry is written through a link, so the parents of a link are real directories, and a link to another link stays
-/// inside for the same reason.
-pub(super) fn check_link(target: &[u8], depth: usize) -> Checked<()> {
+/// Behind a name, `..` is allowed only if the name is a real directory: behind a link it would lead to another place than the
+/// path says. No entry is written through a link, so the parents of a link are real, and a link to another link stays inside
+/// for the same reason.
+pub(super) fn check_link(
+    target: &[u8],
+    dir: &[&OsStr],
+    is_dir: &mut dyn FnMut(&[&OsStr]) -> bool,
+) -> Checked<()> {
     if target.is_empty() || target.len() > NAME_LIMIT || target.contains(&0) {
         return Err("it links to nothing");
     }
-    let mut ups = 0;
-    let mut downs = 0;
+    if target.starts_with(b"/") {
+        return Err("it links to the outside");
+    }
+    let mut at = dir.to_vec();
+    let mut is_named = false;
     for part in parts(target) {
         if part != ".." {
-            downs += 1;
-        } else if downs > 0 {
-            return Err("it links through ..");
-        } else {
-            ups += 1;
+            at.push(part);
+            is_named = true;
+        } else if is_named && !is_dir(&at) {
+            return Err(
+                "it links through .. behind something else than a directory of the archive",
+            );
+        } else if at.pop().is_none() {
+            return Err("it links to the outside");
         }
-    }
-    if ups > depth || target.starts_with(b"/") {
-        return Err("it links to the outside");
     }
     Ok(())
 }
 
-fn parts(path: &[u8]) -> Vec<&OsStr> {
+/// Returns the parts of a path without `.`.
+pub(super) fn parts(path: &[u8]) -> Vec<&OsStr> {
     let mut parts = Vec::new();
     for part in path.split(|byte| *byte == b'/') {
         if !matches!(part, b"" | b".") {
@@ -78,18 +87,28 @@ mod tests {
 
     #[test]
     fn a_link_that_leads_outside_is_refused() {
-        for (target, depth, is_inside) in [
-            ("program", 0, true),
-            ("./lib/a", 0, true),
-            ("../a", 1, true),
-            ("../a", 0, false),
-            ("../../a", 1, false),
-            ("lib/../a", 1, false),
-            ("/etc/passwd", 3, false),
-            ("", 0, false),
+        for (target, dir, is_inside) in [
+            ("program", "", true),
+            ("./lib/a", "", true),
+            ("../a", "d", true),
+            ("../a", "", false),
+            ("../../a", "d", false),
+            ("lib/../a", "", true),
+            ("lib/../../d/a", "d", true),
+            ("lib/../../../d/a", "d", false),
+            ("link/../a", "", false),
+            ("../link/../a", "d", false),
+            ("../lib/deep/../../d/a", "d", true),
+            ("../lib/deep/../../../d/a", "d", false),
+            ("lib/a/..", "", false),
+            ("/etc/passwd", "a/b/c", false),
+            ("", "", false),
         ] {
-            let checked = check_link(target.as_bytes(), depth);
-            assert_eq!(checked.is_ok(), is_inside, "{target} at {depth}");
+            let names = ["d", "lib", "deep"].map(OsStr::new);
+            let mut is_dir = |path: &[&OsStr]| path.iter().all(|part| names.contains(part));
+            let dir = parts(dir.as_bytes());
+            let checked = check_link(target.as_bytes(), &dir, &mut is_dir);
+            assert_eq!(checked.is_ok(), is_inside, "{target} in {dir:?}");
         }
     }
 

@@ -5,12 +5,20 @@
     reason = "an install reads and writes files"
 )]
 
+/// The entries of a tar archive.
+mod entries;
 /// Checks of the names and links in an archive.
 mod entry_path;
+/// The fields of a tar header.
+mod header;
+/// Extended headers.
+mod pax;
 /// Signs of life.
 mod progress;
 /// Limits of what a tarball unpacks to.
 mod size;
+/// Maps of sparse files.
+mod sparse;
 /// Unpacks a verified tarball.
 pub mod unpack;
 

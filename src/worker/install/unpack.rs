@@ -4,20 +4,19 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-
-use tar::{Archive, Entry, EntryType};
 
 use crate::error::{At, Cause, Error, Result};
 use crate::gzip::Gzip;
 use crate::net::download::Verified;
 use crate::os::{disk, space};
 use crate::text;
-use crate::worker::install::entry_path::{check_depth, check_link, inner_path};
-use crate::worker::install::size::{self, Bounded, TOO_LARGE};
+use crate::worker::install::entries::{Entries, Entry, Kind};
+use crate::worker::install::entry_path::{check_depth, check_link, inner_path, parts};
+use crate::worker::install::size::{self, Bounded, TOO_LARGE, UNPACKED_LIMIT, at_most};
 
 const ENTRY_LIMIT: u32 = 65_536;
 /// Bytes that are read at once.
@@ -32,21 +31,22 @@ pub type OnProgress<'a> = &'a mut dyn FnMut() -> Result<()>;
 pub fn unpack(tarball: Verified, root: &Path, progress: OnProgress) -> Result<()> {
     let limit = size::limit(&tarball);
     let gzip = Gzip::new(tarball.file).at("unpack", "the tarball")?;
-    let mut archive = Archive::new(Bounded::new(gzip, limit));
+    let mut entries = Entries::new(Bounded::new(gzip, limit));
     let mut unpacker = Unpacker {
         root,
-        left: limit,
+        left: UNPACKED_LIMIT,
         entries_left: ENTRY_LIMIT,
+        chunk: vec![0; CHUNK],
         progress,
     };
-    unpacker.entries(&mut archive)?;
-    // The checksum of gzip comes at the very end, and tar stops before it.
-    unpacker.drain(archive.into_inner())?;
+    unpacker.entries(&mut entries)?;
+    // The checksum of gzip comes at the very end.
+    unpacker.drain(entries.into_rest())?;
     if disk::is_program(&root.join("control")) {
-        return unpacker.sync_dirs();
+        return unpacker.check_links_and_sync();
     }
     Err(refuse(
-        "control",
+        b"control",
         "an agent's archive must have it at its root, as a regular file that can be run",
     ))
 }
@@ -61,31 +61,32 @@ pub fn check_space(tarball: &Verified, root: &Path) -> Result<()> {
 }
 
 /// Quotes at most 100 characters of the name, because a hostile name may have megabytes.
-fn refuse(name: &str, cause: impl Into<Cause>) -> Error {
-    let name = format!("{:.100}", text::printable(name));
+fn refuse(name: &[u8], cause: impl Into<Cause>) -> Error {
+    let name = format!("{:.100}", text::printable(&String::from_utf8_lossy(name)));
     Error::new("unpack", format!("{name:?}"), cause)
 }
 
 struct Unpacker<'a> {
     root: &'a Path,
-    /// Bytes that files may still take. The holes of a sparse file are in no stream, so `Bounded` does not see them.
+    /// Bytes that files may still have, with the holes of sparse files, which no stream contains.
     left: u64,
     /// Files, directories and links that may still be made, including parents that no entry names.
     entries_left: u32,
+    chunk: Vec<u8>,
     progress: OnProgress<'a>,
 }
 
 impl Unpacker<'_> {
-    fn entries<R: Read>(&mut self, archive: &mut Archive<R>) -> Result<()> {
-        let entries = archive.entries().at("unpack", "the tarball")?;
-        for entry in entries {
-            let mut entry = entry.at("unpack", "the tarball")?;
-            self.count(entry.size())
-                .map_err(|cause| refuse("the tarball", cause))?;
-            self.entry(&mut entry)?;
+    fn entries<R: Read>(&mut self, entries: &mut Entries<R>) -> Result<()> {
+        loop {
+            let entry = entries.next_entry();
+            let Some(entry) = entry.map_err(|cause| refuse(entries.name(), cause))? else {
+                return Ok(());
+            };
+            let made = self.entry(&entry, entries);
+            made.map_err(|cause| refuse(&entry.name, cause))?;
             (self.progress)()?;
         }
-        Ok(())
     }
 
     /// Counts one more entry of `size` bytes.
@@ -97,70 +98,37 @@ impl Unpacker<'_> {
     }
 
     fn drain(&mut self, mut rest: impl Read) -> Result<()> {
-        let mut chunk = vec![0; CHUNK];
-        while rest
-            .read(&mut chunk)
-            .at("unpack", "the end of the tarball")?
-            > 0
-        {
+        while rest.read(&mut self.chunk).at("unpack", "the tarball")? > 0 {
             (self.progress)()?;
         }
         Ok(())
     }
 
-    fn entry<R: Read>(&mut self, entry: &mut Entry<R>) -> Result<()> {
-        let mut kind = entry.header().entry_type();
-        if kind == EntryType::XGlobalHeader {
-            return Ok(());
-        }
-        let raw = entry.path_bytes().into_owned();
-        let name = String::from_utf8_lossy(&raw).into_owned();
-        let is_sparse = is_pax_sparse(entry).map_err(|error| refuse(&name, error))?;
-        if is_sparse {
-            return Err(refuse(
-                &name,
-                "it is a sparse file in PAX form; pack without --sparse",
-            ));
-        }
-        if kind == EntryType::Regular && raw.ends_with(b"/") {
-            // Old tar programs write a directory like this.
-            kind = EntryType::Directory;
-        }
-        let path = inner_path(&raw).map_err(|cause| refuse(&name, cause))?;
+    fn entry<R: Read>(
+        &mut self,
+        entry: &Entry,
+        data: &mut Entries<R>,
+    ) -> std::result::Result<(), Cause> {
+        self.count(entry.size)?;
+        let path = inner_path(&entry.name)?;
         if path.is_empty() {
             // "./" is the root itself, which exists.
-            return Ok(());
+            let is_root = entry.kind == Kind::Directory;
+            return Ok(is_root
+                .then_some(())
+                .ok_or("its name is that of the root")?);
         }
-        let made = self.make(entry, kind, &path);
-        made.map_err(|error| refuse(&name, plain_cause(error)))
-    }
-
-    fn make<R: Read>(
-        &mut self,
-        entry: &mut Entry<R>,
-        kind: EntryType,
-        path: &[&OsStr],
-    ) -> io::Result<()> {
-        let mode = entry.header().mode()? & 0o755;
-        let target = self.target(path)?;
-        match kind {
-            EntryType::Directory => make_dir(&target, mode),
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                self.file(entry, &target, mode)
+        let target = self.target(&path)?;
+        let made = match entry.kind {
+            Kind::Directory => make_dir(&target, entry.mode),
+            Kind::File => return self.file(entry, data, &target),
+            Kind::Symlink => {
+                check_link(&entry.link, &path[..path.len() - 1], &mut |_| true)?;
+                symlink(OsStr::from_bytes(&entry.link), &target)
             }
-            EntryType::Symlink => {
-                let to = entry.link_name_bytes().unwrap_or_default();
-                check_link(&to, path.len() - 1).map_err(io::Error::other)?;
-                symlink(OsStr::from_bytes(&to), &target)
-            }
-            EntryType::Link => {
-                let to = entry.link_name_bytes().unwrap_or_default();
-                self.hard_link(&to, &target)
-            }
-            _ => Err(io::Error::other(
-                "only files, directories and links are allowed",
-            )),
-        }
+            Kind::HardLink => self.hard_link(&entry.link, &target),
+        };
+        made.map_err(plain_cause)
     }
 
     /// Returns the path that an entry is written to. Makes its parents, and refuses a parent that is a link.
@@ -187,59 +155,68 @@ impl Unpacker<'_> {
         }
     }
 
-    fn file<R: Read>(&mut self, entry: &mut Entry<R>, target: &Path, mode: u32) -> io::Result<()> {
+    fn file<R: Read>(
+        &mut self,
+        entry: &Entry,
+        data: &mut Entries<R>,
+        target: &Path,
+    ) -> std::result::Result<(), Cause> {
         let mut options = File::options();
-        let mut file = options
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(target)?;
-        let mut chunk = vec![0; CHUNK];
-        let (mut written, mut unsynced) = (0, 0);
-        loop {
-            let got = entry.read(&mut chunk)?;
-            if got == 0 {
-                break;
+        let options = options.write(true).create_new(true).mode(0o600);
+        let mut file = options.open(target).map_err(plain_cause)?;
+        let (mut at, mut unsynced) = (0, 0);
+        for piece in entry.map.pieces().filter(|piece| piece.length > 0) {
+            if piece.offset != at {
+                file.seek(SeekFrom::Start(piece.offset))?;
             }
-            file.write_all(&chunk[..got])?;
-            written += got as u64;
-            unsynced += got;
-            if unsynced >= SYNC_EVERY {
-                // One sync at the end could take so long that a slow disk looks like a dead one.
-                file.sync_data()?;
-                unsynced = 0;
+            at = piece.offset + piece.length;
+            let mut left = piece.length;
+            while left > 0 {
+                let chunk = &mut self.chunk[..at_most(left, CHUNK)];
+                data.fill(chunk)?;
+                file.write_all(chunk)?;
+                left -= chunk.len() as u64;
+                unsynced += chunk.len();
+                if unsynced >= SYNC_EVERY {
+                    // One sync at the end could take so long that a slow disk looks like a dead one.
+                    file.sync_data()?;
+                    unsynced = 0;
+                }
+                (self.progress)()?;
             }
-            (self.progress)().map_err(|error| io::Error::other(error.to_string()))?;
         }
-        if written != entry.size() {
-            return Err(io::Error::other("the archive ends in the middle of it"));
+        if at < entry.size {
+            file.set_len(entry.size)?;
         }
-        file.set_permissions(Permissions::from_mode(mode))?;
-        file.sync_all()
+        file.set_permissions(Permissions::from_mode(entry.mode))?;
+        Ok(file.sync_all()?)
     }
 
-    /// Makes a second name for a file that was unpacked before.
+    /// Makes a second name for a file or a symbolic link that was unpacked before.
     fn hard_link(&mut self, to: &[u8], target: &Path) -> io::Result<()> {
         let path = inner_path(to).map_err(io::Error::other)?;
         if path.is_empty() {
             return Err(io::Error::other("it links to nothing"));
         }
         let source = self.target(&path)?;
-        if fs::symlink_metadata(&source)?.is_file() {
-            fs::hard_link(&source, target)
-        } else {
-            Err(io::Error::other("it does not link to a plain file"))
+        if fs::symlink_metadata(&source)?.is_dir() {
+            return Err(io::Error::other("it links to a directory"));
         }
+        fs::hard_link(&source, target)
     }
 
-    /// Syncs every directory, so that a power cut loses no name.
-    fn sync_dirs(&mut self) -> Result<()> {
-        let mut dirs = vec![self.root.to_owned()];
-        while let Some(dir) = dirs.pop() {
+    /// Checks all symbolic links once more, now that all directories are there, and because a hard link can have put one in
+    /// another place. Syncs every directory, so that a power cut loses no name.
+    fn check_links_and_sync(&mut self) -> Result<()> {
+        let mut dirs = vec![PathBuf::new()];
+        while let Some(inner) = dirs.pop() {
+            let dir = self.root.join(&inner);
             for name in disk::names(&dir).at("read", &dir)? {
-                let path = dir.join(name.at("read", &dir)?);
-                if fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_dir()) {
-                    dirs.push(path);
+                let name = name.at("read", &dir)?;
+                match fs::symlink_metadata(dir.join(&name)) {
+                    Ok(meta) if meta.is_dir() => dirs.push(inner.join(name)),
+                    Ok(meta) if meta.is_symlink() => self.check_link(&inner, &dir.join(name))?,
+                    _ => {}
                 }
             }
             disk::sync_dir(&dir)?;
@@ -247,19 +224,18 @@ impl Unpacker<'_> {
         }
         Ok(())
     }
-}
 
-/// Returns whether it is a sparse file in the form 0.0, 0.1 or 1.0 of GNU tar. Read as a plain file it would have other
-/// content.
-fn is_pax_sparse<R: Read>(entry: &mut Entry<R>) -> io::Result<bool> {
-    let Some(extensions) = entry.pax_extensions()? else {
-        return Ok(false);
-    };
-    let mut is_sparse = false;
-    for extension in extensions {
-        is_sparse |= extension?.key_bytes().starts_with(b"GNU.sparse.");
+    fn check_link(&self, inner: &Path, path: &Path) -> Result<()> {
+        let target = fs::read_link(path).at("read", path)?;
+        let dir = parts(inner.as_os_str().as_bytes());
+        let mut is_dir = |inner: &[&OsStr]| {
+            let mut path = self.root.to_owned();
+            path.extend(inner);
+            disk::is_real_dir(&path)
+        };
+        let checked = check_link(target.as_os_str().as_bytes(), &dir, &mut is_dir);
+        checked.at("unpack", path)
     }
-    Ok(is_sparse)
 }
 
 /// Makes a directory, or sets the mode of one that exists: an archive may name it twice, or after its content. Its owner

@@ -1,0 +1,268 @@
+//! Walks the blocks of a tar archive and puts each entry together from its header, long names, pax records and map of holes.
+//! Nothing else reads these, so no two readings can disagree. Accepts what GNU tar accepts, and refuses what it would lose.
+
+use std::io::Read;
+use std::mem;
+
+use tar::Header;
+
+use crate::error::Cause;
+use crate::gzip;
+use crate::worker::install::entry_path::NAME_LIMIT;
+use crate::worker::install::header::{self, BLOCK, is_sound, number, text};
+use crate::worker::install::pax::{self, Records};
+use crate::worker::install::size::{Bounded, TOO_LARGE, at_most};
+use crate::worker::install::sparse::{BAD_MAP, Map};
+
+type Block = [u8; BLOCK];
+const EMPTY: Block = [0; BLOCK];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    File,
+    Directory,
+    Symlink,
+    HardLink,
+}
+
+/// An entry as it is to be made. Its name and link are not checked yet.
+pub(super) struct Entry {
+    pub name: Vec<u8>,
+    pub kind: Kind,
+    pub link: Vec<u8>,
+    pub mode: u32,
+    /// Bytes of a file with its holes.
+    pub size: u64,
+    /// What `Entries::fill` returns of a file, one piece behind the other.
+    pub map: Map,
+}
+
+/// What stands before the header of an entry. The last one of each kind counts, as in GNU tar.
+#[derive(Default)]
+struct Prelude {
+    name: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    records: Option<Vec<u8>>,
+}
+
+pub(super) struct Entries<R> {
+    stream: Bounded<R>,
+    /// Bytes of the current entry's data that are not read yet, with the padding to whole blocks.
+    unread: u64,
+    /// The name of the current entry.
+    name: Vec<u8>,
+    is_begun: bool,
+    globals: Records,
+}
+
+impl<R: Read> Entries<R> {
+    pub fn new(stream: Bounded<R>) -> Self {
+        Self {
+            stream,
+            unread: 0,
+            name: b"the tarball".to_vec(),
+            is_begun: false,
+            globals: Records::default(),
+        }
+    }
+
+    /// Returns the name of what was read last, for messages.
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// Returns what comes after the archive.
+    pub fn into_rest(self) -> impl Read {
+        self.stream
+    }
+
+    /// Returns the next entry, or None at the end of the archive. Skips what was not read of the one before.
+    pub fn next_entry(&mut self) -> Result<Option<Entry>, Cause> {
+        let mut prelude = Prelude::default();
+        loop {
+            self.skip_unread()?;
+            let Some(block) = self.header()? else {
+                if prelude.name.or(prelude.link).or(prelude.records).is_some() {
+                    return Err("the archive ends before the entry that this belongs to".into());
+                }
+                return Ok(None);
+            };
+            let header = Header::from_byte_slice(&block);
+            self.name = header::name(header);
+            let size = number(&header.as_old().size).ok_or("its size field is not a number")?;
+            match kind_byte(header) {
+                b'L' => prelude.name = Some(self.long_name(size)?),
+                b'K' => prelude.link = Some(self.long_name(size)?),
+                // X is that of Solaris.
+                b'x' | b'X' => prelude.records = Some(self.records(size)?),
+                b'g' => {
+                    let records = self.records(size)?;
+                    self.globals.add(&records)?;
+                }
+                // The label of the archive.
+                b'V' => self.begin_data(size)?,
+                _ => return self.entry(header, size, prelude).map(Some),
+            }
+        }
+    }
+
+    /// Fills the buffer with data of the current entry.
+    pub fn fill(&mut self, buffer: &mut [u8]) -> Result<(), Cause> {
+        // Only a map of holes can be longer than the data.
+        let left = self.unread.checked_sub(buffer.len() as u64);
+        self.unread = left.ok_or(BAD_MAP)?;
+        if self.stream.fill(buffer)? < buffer.len() {
+            return Err("the archive ends in the middle of it".into());
+        }
+        Ok(())
+    }
+
+    fn skip_unread(&mut self) -> Result<(), Cause> {
+        let mut block = [0; BLOCK];
+        while self.unread > 0 {
+            let length = at_most(self.unread, BLOCK);
+            self.fill(&mut block[..length])?;
+        }
+        Ok(())
+    }
+
+    /// Returns the next header, or None at the end: two blocks of zeros. GNU tar does without one of them or both.
+    fn header(&mut self) -> Result<Option<Block>, Cause> {
+        let mut block = EMPTY;
+        let got = self.stream.fill(&mut block)?;
+        let is_begun = mem::replace(&mut self.is_begun, true);
+        if got == 0 && is_begun {
+            return Ok(None);
+        }
+        if got == BLOCK && block == EMPTY {
+            return self.end();
+        }
+        if got == BLOCK && is_sound(Header::from_byte_slice(&block)) {
+            return Ok(Some(block));
+        }
+        if is_begun {
+            return Err(match got {
+                BLOCK => "what follows it is not a tar header (its checksum is wrong)".into(),
+                _ => "the archive ends in the middle of the header after it".into(),
+            });
+        }
+        Err(match gzip::compression(&block) {
+            None => "there is no tar archive inside".into(),
+            Some(other) => {
+                format!("there is no tar archive inside but {other}; is it compressed twice?")
+                    .into()
+            }
+        })
+    }
+
+    /// Fails if an entry follows after the first block of zeros: GNU tar would ignore it.
+    fn end(&mut self) -> Result<Option<Block>, Cause> {
+        let mut next = EMPTY;
+        self.stream.fill(&mut next)?;
+        if next != EMPTY && is_sound(Header::from_byte_slice(&next)) {
+            return Err("a block of zeros and more entries follow it".into());
+        }
+        Ok(None)
+    }
+
+    /// Announces the data of an entry, which follows.
+    fn begin_data(&mut self, size: u64) -> Result<(), Cause> {
+        if size > self.stream.left {
+            return Err(TOO_LARGE.into());
+        }
+        self.unread = size.next_multiple_of(BLOCK as u64);
+        Ok(())
+    }
+
+    fn take(&mut self, length: usize) -> Result<Vec<u8>, Cause> {
+        let mut bytes = vec![0; length];
+        self.fill(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Reads the name of the next entry. The rest of one that is too long anyway is skipped, for it may have megabytes.
+    fn long_name(&mut self, size: u64) -> Result<Vec<u8>, Cause> {
+        self.begin_data(size)?;
+        let name = self.take(at_most(size, NAME_LIMIT + 1))?;
+        Ok(text(&name).to_vec())
+    }
+
+    fn records(&mut self, size: u64) -> Result<Vec<u8>, Cause> {
+        let length = at_most(size, pax::LIMIT + 1);
+        if length > pax::LIMIT {
+            return Err("its extended header is larger than 1 MiB".into());
+        }
+        self.begin_data(size)?;
+        self.take(length)
+    }
+
+    fn entry(&mut self, header: &Header, size: u64, prelude: Prelude) -> Result<Entry, Cause> {
+        let mut records = self.globals.clone();
+        records.add(&prelude.records.unwrap_or_default())?;
+        let name = records.sparse_name.or(records.path).or(prelude.name);
+        self.name = name.unwrap_or_else(|| header::name(header));
+        let fields = header.as_old();
+        let link = records.link.or(prelude.link);
+        let mode = number(&fields.mode).ok_or("its mode field is not a number")?;
+        let mut entry = Entry {
+            name: self.name.clone(),
+            kind: kind(header, &self.name)?,
+            link: link.unwrap_or_else(|| text(&fields.linkname).to_vec()),
+            mode: u32::try_from(mode & 0o755).unwrap_or(0),
+            size: 0,
+            map: Map::default(),
+        };
+        let size = records.size.unwrap_or(size);
+        if entry.kind == Kind::File {
+            self.begin_data(size)?;
+            (entry.size, entry.map) = self.map(header, records.map, size)?;
+        } else if kind_byte(header) == b'D' {
+            // The names in a directory, which GNU tar writes into incremental archives.
+            self.begin_data(size)?;
+        }
+        Ok(entry)
+    }
+
+    /// Returns the size of a file with its holes, and its pieces. Reads the map that stands before the content, if any.
+    fn map(&mut self, header: &Header, mut map: Map, size: u64) -> Result<(u64, Map), Cause> {
+        let mut data = size;
+        if let (b'S', Some(gnu)) = (kind_byte(header), header.as_gnu()) {
+            map = Map::of_old_gnu(gnu, &mut || self.map_block())?;
+        } else if map == Map::default() {
+            map = Map::without_holes(size);
+        }
+        if map.major > Some(0) {
+            let unread = self.unread;
+            map.read_lines(&mut || self.take(BLOCK))?;
+            data = size.checked_sub(unread - self.unread).ok_or(BAD_MAP)?;
+        }
+        let size = map.checked_size(data).ok_or(BAD_MAP)?;
+        Ok((size, map))
+    }
+
+    /// Reads a block that the size of an old GNU sparse file does not count.
+    fn map_block(&mut self) -> Result<Vec<u8>, Cause> {
+        self.unread += BLOCK as u64;
+        self.take(BLOCK)
+    }
+}
+
+fn kind_byte(header: &Header) -> u8 {
+    header.as_old().linkflag[0]
+}
+
+fn kind(header: &Header, name: &[u8]) -> Result<Kind, Cause> {
+    Ok(match kind_byte(header) {
+        // Old tar programs write a directory like this.
+        0 | b'0' | b'7' if name.ends_with(b"/") => Kind::Directory,
+        0 | b'0' | b'7' => Kind::File,
+        b'S' if header.as_gnu().is_some() => Kind::File,
+        b'1' => Kind::HardLink,
+        b'2' => Kind::Symlink,
+        b'5' | b'D' => Kind::Directory,
+        other => {
+            let cause = "only files, directories and links are allowed, not an entry of type";
+            return Err(format!("{cause} {:?}", char::from(other)).into());
+        }
+    })
+}
