@@ -17,7 +17,8 @@ use crate::error::{At, Result};
 #[cfg(target_os = "linux")]
 use crate::model::one_spelling;
 
-/// The program that workers execute: this file, even after another file was renamed to its path.
+/// The program that workers execute: this file, even after another file was renamed to its path. Without /proc it is then the
+/// other file, which refuses the jobs of another version by name.
 pub struct OwnProgram {
     path: PathBuf,
     identity: Option<(u64, u64)>,
@@ -38,8 +39,9 @@ impl OwnProgram {
 
     fn path(&self) -> &Path {
         let now = identity(&self.path);
-        if cfg!(target_os = "linux") && (now.is_none() || now != self.identity) {
-            return Path::new("/proc/self/exe");
+        let own = Path::new("/proc/self/exe");
+        if (now.is_none() || now != self.identity) && own.exists() {
+            return own;
         }
         &self.path
     }

@@ -90,6 +90,26 @@ fn without_proc_an_agent_inherits_no_descriptor() {
 }
 
 #[test]
+fn without_proc_an_updater_goes_on_when_its_program_is_replaced() {
+    if !can_mount() {
+        return;
+    }
+    let mut host = Host::new();
+    let program = host.dir.join("ops-updater");
+    procs::copy_binary(&program);
+    host.copy = Some(program.clone());
+    desire_plain(&host, "1.0.0");
+    let command = in_mounts(&host, NO_PROC);
+    host.start_as(command);
+    host.wait_running("demo", "1.0.0");
+    let fresh = host.dir.join("fresh");
+    procs::copy_binary(&fresh);
+    std::fs::rename(&fresh, &program).expect("it is replaced");
+    host.kill_agent("demo");
+    host.wait_running("demo", "1.0.0");
+}
+
+#[test]
 fn without_proc_control_stop_ends_the_updater() {
     if !can_mount() {
         return;
