@@ -85,22 +85,27 @@ fn an_entry_that_cannot_be_unpacked_is_refused() {
         refused(
             "file-dot",
             spoiled().file(".", 0o644, "x"),
-            "its name is that of the root",
+            "its name is that of a directory",
+        ),
+        refused(
+            "file-dir-dot",
+            spoiled().file("d/.", 0o644, "x"),
+            "its name is that of a directory",
         ),
         refused(
             "file-empty",
             spoiled().file("", 0o644, "x"),
-            "its name is that of the root",
+            "its name is that of a directory",
         ),
         refused(
             "link-dot",
             spoiled().symlink("./", "control"),
-            "its name is that of the root",
+            "its name is that of a directory",
         ),
         refused(
             "hard-dot",
             spoiled().hardlink(".", "control"),
-            "its name is that of the root",
+            "its name is that of a directory",
         ),
         refused(
             "fifo-dot",
@@ -257,6 +262,11 @@ fn records_count_as_gnu_tar_counts_them() {
     let size = spoiled()
         .records(b'x', &[("size", "3")])
         .edited(b'0', "x", b"abc", |header| set_size(header, b"0"));
+    // The name goes to the label and not to the file after it.
+    let label = spoiled()
+        .records(b'x', &[("path", "label")])
+        .edited(b'V', "x", b"", |_| {})
+        .file("x", 0o644, "x");
     check_all([
         same("newline", recorded(b'x', &[xattr, ("path", "d/other")])),
         same(
@@ -271,6 +281,7 @@ fn records_count_as_gnu_tar_counts_them() {
         same("two-headers", then_file(twice)),
         same("after-long-name", then_file(long_name)),
         same("size", then_file(size)),
+        same("label", then_file(label)),
     ]);
 }
 
@@ -283,6 +294,7 @@ fn raw(body: &str) -> Tarball {
 #[test]
 fn global_records_count_for_all_that_follow() {
     let global = |key, value| spoiled().records(b'g', &[(key, value)]);
+    let replaced = global("path", "by-global").records(b'g', &[("comment", "no path")]);
     let own = global("path", "by-global").records(b'x', &[("path", "own")]);
     let links = global("linkpath", "control").symlink("x", "y");
     let sizes = global("size", "3").file("x", 0o644, "abc");
@@ -290,6 +302,7 @@ fn global_records_count_for_all_that_follow() {
     check_all([
         same("path", global("path", "by-global").file("x", 0o644, "x")),
         same("own", own.file("x", 0o644, "x").file("y", 0o644, "y")),
+        same("replaced", replaced.file("x", 0o644, "x")),
         same("link", links.symlink("z", "y")),
         same("size", sizes.file("y", 0o644, "xyz")),
         refused("outside", outside, "its path has .."),

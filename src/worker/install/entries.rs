@@ -1,12 +1,11 @@
 //! Walks the blocks of a tar archive and puts each entry together from its header, long names, pax records and map of holes.
 //! Nothing else reads these, so no two readings can disagree. Accepts what GNU tar accepts, and refuses what it would lose.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::mem;
 
 use tar::Header;
 
-use crate::error::Cause;
 use crate::gzip;
 use crate::worker::install::entry_path::NAME_LIMIT;
 use crate::worker::install::header::{self, BLOCK, is_sound, number, text};
@@ -52,6 +51,7 @@ pub(super) struct Entries<R> {
     /// The name of the current entry.
     name: Vec<u8>,
     is_begun: bool,
+    /// What the last global header says of all entries after it.
     globals: Records,
 }
 
@@ -77,19 +77,22 @@ impl<R: Read> Entries<R> {
     }
 
     /// Returns the next entry, or None at the end of the archive. Skips what was not read of the one before.
-    pub fn next_entry(&mut self) -> Result<Option<Entry>, Cause> {
+    pub fn next_entry(&mut self) -> io::Result<Option<Entry>> {
         let mut prelude = Prelude::default();
         loop {
             self.skip_unread()?;
             let Some(block) = self.header()? else {
                 if prelude.name.or(prelude.link).or(prelude.records).is_some() {
-                    return Err("the archive ends before the entry that this belongs to".into());
+                    return Err(io::Error::other(
+                        "the archive ends before the entry that this belongs to",
+                    ));
                 }
                 return Ok(None);
             };
             let header = Header::from_byte_slice(&block);
             self.name = header::name(header);
-            let size = number(&header.as_old().size).ok_or("its size field is not a number")?;
+            let size = number(&header.as_old().size)
+                .ok_or_else(|| io::Error::other("its size field is not a number"))?;
             match kind_byte(header) {
                 b'L' => prelude.name = Some(self.long_name(size)?),
                 b'K' => prelude.link = Some(self.long_name(size)?),
@@ -97,27 +100,31 @@ impl<R: Read> Entries<R> {
                 b'x' | b'X' => prelude.records = Some(self.records(size)?),
                 b'g' => {
                     let records = self.records(size)?;
-                    self.globals.add(&records)?;
+                    self.globals = Records::default();
+                    self.globals.add(&records).map_err(io::Error::other)?;
                 }
-                // The label of the archive.
-                b'V' => self.begin_data(size)?,
+                // The label of the archive is an entry that nothing is made of.
+                b'V' => {
+                    self.begin_data(size)?;
+                    prelude = Prelude::default();
+                }
                 _ => return self.entry(header, size, prelude).map(Some),
             }
         }
     }
 
     /// Fills the buffer with data of the current entry.
-    pub fn fill(&mut self, buffer: &mut [u8]) -> Result<(), Cause> {
+    pub fn fill(&mut self, buffer: &mut [u8]) -> io::Result<()> {
         // Only a map of holes can be longer than the data.
         let left = self.unread.checked_sub(buffer.len() as u64);
-        self.unread = left.ok_or(BAD_MAP)?;
+        self.unread = left.ok_or_else(|| io::Error::other(BAD_MAP))?;
         if self.stream.fill(buffer)? < buffer.len() {
-            return Err("the archive ends in the middle of it".into());
+            return Err(io::Error::other("the archive ends in the middle of it"));
         }
         Ok(())
     }
 
-    fn skip_unread(&mut self) -> Result<(), Cause> {
+    fn skip_unread(&mut self) -> io::Result<()> {
         let mut block = [0; BLOCK];
         while self.unread > 0 {
             let length = at_most(self.unread, BLOCK);
@@ -127,7 +134,7 @@ impl<R: Read> Entries<R> {
     }
 
     /// Returns the next header, or None at the end: two blocks of zeros. GNU tar does without one of them or both.
-    fn header(&mut self) -> Result<Option<Block>, Cause> {
+    fn header(&mut self) -> io::Result<Option<Block>> {
         let mut block = EMPTY;
         let got = self.stream.fill(&mut block)?;
         let is_begun = mem::replace(&mut self.is_begun, true);
@@ -141,69 +148,73 @@ impl<R: Read> Entries<R> {
             return Ok(Some(block));
         }
         if is_begun {
-            return Err(match got {
-                BLOCK => "what follows it is not a tar header (its checksum is wrong)".into(),
-                _ => "the archive ends in the middle of the header after it".into(),
-            });
+            return Err(io::Error::other(match got {
+                BLOCK => "what follows it is not a tar header (its checksum is wrong)",
+                _ => "the archive ends in the middle of the header after it",
+            }));
         }
+        let cause = "there is no tar archive inside";
         Err(match gzip::compression(&block) {
-            None => "there is no tar archive inside".into(),
+            None => io::Error::other(cause),
             Some(other) => {
-                format!("there is no tar archive inside but {other}; is it compressed twice?")
-                    .into()
+                io::Error::other(format!("{cause} but {other}; is it compressed twice?"))
             }
         })
     }
 
     /// Fails if an entry follows after the first block of zeros: GNU tar would ignore it.
-    fn end(&mut self) -> Result<Option<Block>, Cause> {
+    fn end(&mut self) -> io::Result<Option<Block>> {
         let mut next = EMPTY;
         self.stream.fill(&mut next)?;
         if next != EMPTY && is_sound(Header::from_byte_slice(&next)) {
-            return Err("a block of zeros and more entries follow it".into());
+            return Err(io::Error::other(
+                "a block of zeros and more entries follow it",
+            ));
         }
         Ok(None)
     }
 
     /// Announces the data of an entry, which follows.
-    fn begin_data(&mut self, size: u64) -> Result<(), Cause> {
+    fn begin_data(&mut self, size: u64) -> io::Result<()> {
         if size > self.stream.left {
-            return Err(TOO_LARGE.into());
+            return Err(io::Error::other(TOO_LARGE));
         }
         self.unread = size.next_multiple_of(BLOCK as u64);
         Ok(())
     }
 
-    fn take(&mut self, length: usize) -> Result<Vec<u8>, Cause> {
+    fn take(&mut self, length: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; length];
         self.fill(&mut bytes)?;
         Ok(bytes)
     }
 
     /// Reads the name of the next entry. The rest of one that is too long anyway is skipped, for it may have megabytes.
-    fn long_name(&mut self, size: u64) -> Result<Vec<u8>, Cause> {
+    fn long_name(&mut self, size: u64) -> io::Result<Vec<u8>> {
         self.begin_data(size)?;
         let name = self.take(at_most(size, NAME_LIMIT + 1))?;
         Ok(text(&name).to_vec())
     }
 
-    fn records(&mut self, size: u64) -> Result<Vec<u8>, Cause> {
+    fn records(&mut self, size: u64) -> io::Result<Vec<u8>> {
         let length = at_most(size, pax::LIMIT + 1);
         if length > pax::LIMIT {
-            return Err("its extended header is larger than 1 MiB".into());
+            return Err(io::Error::other("its extended header is larger than 1 MiB"));
         }
         self.begin_data(size)?;
         self.take(length)
     }
 
-    fn entry(&mut self, header: &Header, size: u64, prelude: Prelude) -> Result<Entry, Cause> {
+    fn entry(&mut self, header: &Header, size: u64, prelude: Prelude) -> io::Result<Entry> {
         let mut records = self.globals.clone();
-        records.add(&prelude.records.unwrap_or_default())?;
+        let own = prelude.records.unwrap_or_default();
+        records.add(&own).map_err(io::Error::other)?;
         let name = records.sparse_name.or(records.path).or(prelude.name);
         self.name = name.unwrap_or_else(|| header::name(header));
         let fields = header.as_old();
         let link = records.link.or(prelude.link);
-        let mode = number(&fields.mode).ok_or("its mode field is not a number")?;
+        let mode = number(&fields.mode)
+            .ok_or_else(|| io::Error::other("its mode field is not a number"))?;
         let mut entry = Entry {
             name: self.name.clone(),
             kind: kind(header, &self.name)?,
@@ -224,7 +235,7 @@ impl<R: Read> Entries<R> {
     }
 
     /// Returns the size of a file with its holes, and its pieces. Reads the map that stands before the content, if any.
-    fn map(&mut self, header: &Header, mut map: Map, size: u64) -> Result<(u64, Map), Cause> {
+    fn map(&mut self, header: &Header, mut map: Map, size: u64) -> io::Result<(u64, Map)> {
         let mut data = size;
         if let (b'S', Some(gnu)) = (kind_byte(header), header.as_gnu()) {
             map = Map::of_old_gnu(gnu, &mut || self.map_block())?;
@@ -234,14 +245,18 @@ impl<R: Read> Entries<R> {
         if map.major > Some(0) {
             let unread = self.unread;
             map.read_lines(&mut || self.take(BLOCK))?;
-            data = size.checked_sub(unread - self.unread).ok_or(BAD_MAP)?;
+            data = size
+                .checked_sub(unread - self.unread)
+                .ok_or_else(|| io::Error::other(BAD_MAP))?;
         }
-        let size = map.checked_size(data).ok_or(BAD_MAP)?;
+        let size = map
+            .checked_size(data)
+            .ok_or_else(|| io::Error::other(BAD_MAP))?;
         Ok((size, map))
     }
 
     /// Reads a block that the size of an old GNU sparse file does not count.
-    fn map_block(&mut self) -> Result<Vec<u8>, Cause> {
+    fn map_block(&mut self) -> io::Result<Vec<u8>> {
         self.unread += BLOCK as u64;
         self.take(BLOCK)
     }
@@ -251,7 +266,7 @@ fn kind_byte(header: &Header) -> u8 {
     header.as_old().linkflag[0]
 }
 
-fn kind(header: &Header, name: &[u8]) -> Result<Kind, Cause> {
+fn kind(header: &Header, name: &[u8]) -> io::Result<Kind> {
     Ok(match kind_byte(header) {
         // Old tar programs write a directory like this.
         0 | b'0' | b'7' if name.ends_with(b"/") => Kind::Directory,
@@ -262,7 +277,7 @@ fn kind(header: &Header, name: &[u8]) -> Result<Kind, Cause> {
         b'5' | b'D' => Kind::Directory,
         other => {
             let cause = "only files, directories and links are allowed, not an entry of type";
-            return Err(format!("{cause} {:?}", char::from(other)).into());
+            return Err(io::Error::other(format!("{cause} {:?}", char::from(other))));
         }
     })
 }

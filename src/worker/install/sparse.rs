@@ -1,10 +1,10 @@
 //! Reads the maps of sparse files: which pieces of a file are in the archive. Between them are holes, which are in no archive.
 
+use std::io;
 use std::vec::IntoIter;
 
 use tar::{GnuExtSparseHeader, GnuHeader, GnuSparseHeader};
 
-use crate::error::Cause;
 use crate::worker::install::header::{BLOCK, decimal, number};
 
 /// Twice the pieces of a file of 4 GiB with a hole after each 64 KB.
@@ -29,7 +29,7 @@ pub(super) struct Map {
 }
 
 /// Reads the next block of the archive.
-type NextBlock<'a> = &'a mut dyn FnMut() -> Result<Vec<u8>, Cause>;
+type NextBlock<'a> = &'a mut dyn FnMut() -> io::Result<Vec<u8>>;
 
 impl Map {
     pub fn without_holes(size: u64) -> Self {
@@ -41,17 +41,19 @@ impl Map {
     }
 
     /// Reads the map of an old GNU sparse file: four pieces in its header, and 21 in each block after it.
-    pub fn of_old_gnu(header: &GnuHeader, next: NextBlock) -> Result<Self, Cause> {
+    pub fn of_old_gnu(header: &GnuHeader, next: NextBlock) -> io::Result<Self> {
         let mut map = Self {
             size: number(&header.realsize),
             ..Self::default()
         };
-        map.add_fields(&header.sparse).ok_or(BAD_MAP)?;
+        map.add_fields(&header.sparse)
+            .ok_or_else(|| io::Error::other(BAD_MAP))?;
         let mut has_more = header.isextended != [0];
         while has_more {
             let mut block = GnuExtSparseHeader::new();
             block.as_mut_bytes().copy_from_slice(&next()?);
-            map.add_fields(&block.sparse).ok_or(BAD_MAP)?;
+            map.add_fields(&block.sparse)
+                .ok_or_else(|| io::Error::other(BAD_MAP))?;
             has_more = block.isextended != [0];
         }
         Ok(map)
@@ -66,14 +68,17 @@ impl Map {
     }
 
     /// Reads the map of form 1.0, which fills whole blocks: the number of pieces, then offset and length of each, a line each.
-    pub fn read_lines(&mut self, next: NextBlock) -> Result<(), Cause> {
+    pub fn read_lines(&mut self, next: NextBlock) -> io::Result<()> {
         if (self.major, self.minor) != (Some(1), Some(0)) {
-            return Err("sparse files of pax are supported in the forms 0.0, 0.1 and 1.0".into());
+            return Err(io::Error::other(
+                "sparse files of pax are supported in the forms 0.0, 0.1 and 1.0",
+            ));
         }
         let mut block = Vec::new().into_iter();
         for _ in 0..line(&mut block, next)? {
             for _ in ["offset", "length"] {
-                self.add(line(&mut block, next)?).ok_or(BAD_MAP)?;
+                self.add(line(&mut block, next)?)
+                    .ok_or_else(|| io::Error::other(BAD_MAP))?;
             }
         }
         Ok(())
@@ -112,20 +117,21 @@ impl Map {
             end = piece.offset.checked_add(piece.length)?;
             sum += piece.length;
         }
-        let is_even = self.numbers.len().is_multiple_of(2);
+        // A file that is one hole has an empty piece at its end.
+        let is_whole = !self.numbers.is_empty() && self.numbers.len().is_multiple_of(2);
         self.size
-            .filter(|size| is_even && end <= *size && sum == data)
+            .filter(|size| is_whole && end <= *size && sum == data)
     }
 }
 
 /// Returns the number in the next line, which may begin in this block and end in the next one.
-fn line(block: &mut IntoIter<u8>, next: NextBlock) -> Result<u64, Cause> {
+fn line(block: &mut IntoIter<u8>, next: NextBlock) -> io::Result<u64> {
     let mut digits = Vec::new();
     loop {
         match block.next() {
-            Some(b'\n') => return Ok(decimal(&digits).ok_or(BAD_MAP)?),
+            Some(b'\n') => return decimal(&digits).ok_or_else(|| io::Error::other(BAD_MAP)),
             Some(byte) => digits.push(byte),
-            None if digits.len() > BLOCK => return Err(BAD_MAP.into()),
+            None if digits.len() > BLOCK => return Err(io::Error::other(BAD_MAP)),
             None => *block = next()?.into_iter(),
         }
     }
@@ -138,7 +144,8 @@ mod tests {
     #[test]
     fn pieces_lie_inside_the_file_and_in_order() {
         for (pieces, data, is_good) in [
-            (&[][..], 0_u64, true),
+            (&[][..], 0_u64, false),
+            (&[(4096, 0)], 0, true),
             (&[(0, 4096)], 4096, true),
             (&[(512, 512), (4000, 96)], 608, true),
             (&[(512, 512), (4096, 0)], 512, true),

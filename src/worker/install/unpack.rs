@@ -24,6 +24,9 @@ const CHUNK: usize = 64 << 10;
 /// Bytes that are written between two syncs of a large file.
 const SYNC_EVERY: usize = 64 << 20;
 
+/// The error is why the archive is refused.
+type Checked<T> = std::result::Result<T, Cause>;
+
 /// Called at least once for each entry and chunk, as a sign of life. An error ends the unpacking.
 pub type OnProgress<'a> = &'a mut dyn FnMut() -> Result<()>;
 
@@ -104,19 +107,16 @@ impl Unpacker<'_> {
         Ok(())
     }
 
-    fn entry<R: Read>(
-        &mut self,
-        entry: &Entry,
-        data: &mut Entries<R>,
-    ) -> std::result::Result<(), Cause> {
+    fn entry<R: Read>(&mut self, entry: &Entry, data: &mut Entries<R>) -> Checked<()> {
         self.count(entry.size)?;
         let path = inner_path(&entry.name)?;
+        let is_dir = entry.kind == Kind::Directory;
+        if !is_dir && (path.is_empty() || entry.name.ends_with(b"/.")) {
+            return Err("its name is that of a directory".into());
+        }
         if path.is_empty() {
             // "./" is the root itself, which exists.
-            let is_root = entry.kind == Kind::Directory;
-            return Ok(is_root
-                .then_some(())
-                .ok_or("its name is that of the root")?);
+            return Ok(());
         }
         let target = self.target(&path)?;
         let made = match entry.kind {
@@ -160,7 +160,7 @@ impl Unpacker<'_> {
         entry: &Entry,
         data: &mut Entries<R>,
         target: &Path,
-    ) -> std::result::Result<(), Cause> {
+    ) -> Checked<()> {
         let mut options = File::options();
         let options = options.write(true).create_new(true).mode(0o600);
         let mut file = options.open(target).map_err(plain_cause)?;
@@ -215,7 +215,7 @@ impl Unpacker<'_> {
                 let name = name.at("read", &dir)?;
                 match fs::symlink_metadata(dir.join(&name)) {
                     Ok(meta) if meta.is_dir() => dirs.push(inner.join(name)),
-                    Ok(meta) if meta.is_symlink() => self.check_link(&inner, &dir.join(name))?,
+                    Ok(meta) if meta.is_symlink() => self.check_link(&inner, &inner.join(name))?,
                     _ => {}
                 }
             }
@@ -225,16 +225,16 @@ impl Unpacker<'_> {
         Ok(())
     }
 
-    fn check_link(&self, inner: &Path, path: &Path) -> Result<()> {
-        let target = fs::read_link(path).at("read", path)?;
-        let dir = parts(inner.as_os_str().as_bytes());
+    fn check_link(&self, dir: &Path, path: &Path) -> Result<()> {
+        let target = fs::read_link(self.root.join(path)).at("read", path)?;
+        let dir = parts(dir.as_os_str().as_bytes());
         let mut is_dir = |inner: &[&OsStr]| {
             let mut path = self.root.to_owned();
             path.extend(inner);
             disk::is_real_dir(&path)
         };
         let checked = check_link(target.as_os_str().as_bytes(), &dir, &mut is_dir);
-        checked.at("unpack", path)
+        checked.map_err(|cause| refuse(path.as_os_str().as_bytes(), cause))
     }
 }
 
