@@ -83,8 +83,10 @@ unsafe extern "C" fn recv(fd: c_int, buffer: *mut c_void, size: size_t, flags: c
             unsafe { std::slice::from_raw_parts_mut(buffer, kept.len() + got.cast_unsigned()) };
         let passed = head.pass(bytes, got == 0);
         ANSWER.set((fd, head));
-        if passed > 0 || got == 0 {
-            return passed.cast_signed();
+        let length = passed.len();
+        bytes.copy_within(passed, 0);
+        if length > 0 || got == 0 {
+            return length.cast_signed();
         }
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn decoded(
         let encoding = brief(encoding, 40);
         return Err(format!("Content-Encoding {encoding} is not supported, only gzip").into());
     }
-    // A server that serves the file as it is, under the name of another one, calls it compressed all the same.
+    // Apache calls x.tar.gz.md5 compressed too, for the .gz in its name.
     if !body.starts_with(&GZIP_MAGIC) {
         return Ok(body);
     }

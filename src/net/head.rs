@@ -1,6 +1,8 @@
 //! Filters the head of an answer before minreq reads it, because minreq refuses a whole answer for one byte that is not UTF-8
 //! in any header of any proxy, and takes `103 Early Hints` for the answer itself. Pure; the program's `recv` calls it.
 
+use std::ops::Range;
+
 /// `HTTP/1.1 103`: what must be known of a status line to judge it. A `d` is a digit. Nothing longer is ever kept back.
 const INTERIM: &[u8; 12] = b"HTTP/1.d 1dd";
 /// The most bytes of interim answers that are left out. The next one is taken for the answer.
@@ -61,13 +63,13 @@ impl AnswerHead {
         &self.kept[..self.kept_length]
     }
 
-    /// Filters bytes in place: those that were kept, and then those that have just come. Returns how many pass. `is_end`: no
-    /// more will come.
-    pub fn pass(&mut self, bytes: &mut [u8], is_end: bool) -> usize {
+    /// Filters bytes in place: those that were kept, and then those that have just come. Returns which of them pass. `is_end`:
+    /// no more will come.
+    pub fn pass(&mut self, bytes: &mut [u8], is_end: bool) -> Range<usize> {
         self.kept_length = 0;
-        let (mut read, mut passed) = (0, 0);
-        while read < bytes.len() {
-            let rest = &bytes[read..];
+        let mut start = 0;
+        while start < bytes.len() {
+            let rest = &mut bytes[start..];
             match self.part {
                 Part::Begin => {
                     self.part = match is_interim(rest) {
@@ -81,7 +83,7 @@ impl AnswerHead {
                 }
                 Part::Interim => {
                     let length = self.in_this_head(rest, Part::Begin);
-                    read += length;
+                    start += length;
                     self.left_out += length;
                     if self.left_out > INTERIM_LIMIT {
                         self.part = Part::Head;
@@ -89,18 +91,13 @@ impl AnswerHead {
                 }
                 Part::Head => {
                     let length = self.in_this_head(rest, Part::Body);
-                    bytes.copy_within(read..read + length, passed);
-                    read += length;
-                    passed += self.replace_invalid(&mut bytes[passed..passed + length], is_end);
+                    self.replace_invalid(&mut rest[..length], is_end);
+                    break;
                 }
-                Part::Body => {
-                    let length = rest.len();
-                    bytes.copy_within(read.., passed);
-                    return passed + length;
-                }
+                Part::Body => break,
             }
         }
-        passed
+        start..bytes.len() - self.kept_length
     }
 
     /// Returns how many of the bytes are of the present head. `next` follows its empty line.
@@ -119,23 +116,17 @@ impl AnswerHead {
         bytes.len()
     }
 
-    /// Replaces bytes that are not UTF-8, and returns how many bytes pass: not those of a character whose end has not come.
-    fn replace_invalid(&mut self, bytes: &mut [u8], is_end: bool) -> usize {
-        let mut valid = 0;
-        while let Err(error) = std::str::from_utf8(&bytes[valid..]) {
-            valid += error.valid_up_to();
+    /// Replaces bytes that are not UTF-8, and keeps those of a character whose end has not come.
+    fn replace_invalid(&mut self, mut bytes: &mut [u8], is_end: bool) {
+        while let Err(error) = std::str::from_utf8(bytes) {
+            bytes = &mut bytes[error.valid_up_to()..];
             let length = match error.error_len() {
                 Some(length) => length,
-                None if is_end => bytes.len() - valid,
-                None => {
-                    self.keep(&bytes[valid..]);
-                    return valid;
-                }
+                None if is_end => bytes.len(),
+                None => return self.keep(bytes),
             };
-            bytes[valid..valid + length].fill(SUBSTITUTE);
-            valid += length;
+            bytes[..length].fill(SUBSTITUTE);
         }
-        bytes.len()
     }
 
     fn keep(&mut self, bytes: &[u8]) {
@@ -167,8 +158,8 @@ mod tests {
         for part in parts.iter().chain([&&b""[..]]) {
             let mut bytes = [head.kept(), part].concat();
             let passed = head.pass(&mut bytes, part.is_empty());
-            out.extend_from_slice(&bytes[..passed]);
-            let is_kept = bytes.len() - passed == head.kept().len();
+            let is_kept = bytes.len() - passed.len() == head.kept().len();
+            out.extend_from_slice(&bytes[passed]);
             assert!(is_kept || head.left_out > 0, "nothing gets lost");
         }
         assert!(head.kept().is_empty());
@@ -262,7 +253,7 @@ mod tests {
             let mut head = AnswerHead::new();
             head.pass(&mut b"HTTP/1.1 103 E\r\n".to_vec(), false);
             let mut bytes = line.repeat(9).into_bytes();
-            let mut is_passed = |_| head.pass(&mut bytes, false) > 0;
+            let mut is_passed = |_| !head.pass(&mut bytes, false).is_empty();
             assert!((0..1000).any(&mut is_passed), "{line}");
         }
     }

@@ -28,7 +28,7 @@ use crate::text::{brief, without_passwords};
 const REDIRECTS: u32 = 5;
 /// The largest configuration file, in bytes.
 const CONFIG_LIMIT: u64 = 16 << 20;
-/// The longest status line, and all headers together, in bytes. Gateways add 20 KB of policies and cookies.
+/// All headers together, in bytes. Gateways add 20 KB of policies and cookies.
 const HEAD_LIMIT: usize = 64 << 10;
 pub(super) const IS_HTML: &str = "it is an HTML page; does the store want a login?";
 /// How much is read from a connection at once, in bytes.
@@ -207,7 +207,6 @@ fn send(what: &'static str, url: &str, request: Request) -> Result<ResponseLazy>
     let request = request
         .with_follow_redirects(false)
         .with_max_headers_size(HEAD_LIMIT)
-        .with_max_status_line_length(HEAD_LIMIT)
         .with_header("Connection", "close")
         .with_header("User-Agent", format!("ops-updater/{VERSION}"))
         .with_header("Accept-Encoding", "identity");
@@ -306,7 +305,6 @@ impl From<minreq::Error> for Cause {
         match error {
             minreq::Error::IoError(error) => error.into(),
             minreq::Error::HeadersOverflow => "the headers of the answer exceed 64 KB".into(),
-            minreq::Error::StatusLineOverflow => "the status line exceeds 64 KB".into(),
             error => error.to_string().into(),
         }
     }
