@@ -12,7 +12,7 @@ const SHOWN: usize = 60;
 
 /// Fetches an `.md5` file and returns the digest in it, in lower case. The URL is that of the tarball and `.md5`.
 pub fn fetch(url: &str, progress: Progress) -> Result<String> {
-    let body = http::body(url, MD5_LIMIT, progress)?;
+    let body = http::body(url, MD5_LIMIT, false, progress)?;
     if body.is_html {
         return Err(Error::new("use", url, http::IS_HTML));
     }

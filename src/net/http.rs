@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use minreq::{Request, ResponseLazy};
 
-use super::content::{decoded, is_html, too_large};
+use super::content::{GZIP_MAGIC, decoded, is_html, too_large};
 use super::pace::Pace;
 use super::reach::{self, Redirected};
 use super::redirect;
@@ -76,7 +76,9 @@ pub fn post(url: &str, body: String, limit: u64) -> Result<Answer> {
     let body = match answer.status_code {
         // 204 has no body, but minreq would wait for one until the server closes the connection.
         204 => Vec::new(),
-        _ => read_up_to(&mut answer, limit, &mut |_| Ok(())).at("read the answer of", url)?,
+        _ => read_up_to(&mut answer, limit, &mut |_| Ok(()))
+            .and_then(|body| content(&answer, body, limit))
+            .at("read the answer of", url)?,
     };
     Ok(Answer {
         status: answer.status_code,
@@ -95,7 +97,7 @@ pub fn status_and_date(url: &str) -> Result<(u16, String)> {
 
 /// GETs a small text. A body without a length may have been cut short; the caller must be able to notice.
 pub fn text(url: &str, limit: u64) -> Result<String> {
-    let body = self::body(url, limit, &mut |_| Ok(()))?.bytes;
+    let body = self::body(url, limit, false, &mut |_| Ok(()))?.bytes;
     String::from_utf8(body).map_err(|error| Error::new("fetch", url, error.to_string()))
 }
 
@@ -103,15 +105,18 @@ pub fn text(url: &str, limit: u64) -> Result<String> {
 /// be the same both times, because a connection cut in the middle looks like the end of the body. A page for browsers is
 /// refused, unless the name of the file says that it is one.
 pub fn small_file(url: &str, path: &Path, progress: Progress) -> Result<()> {
-    let body = self::body(url, CONFIG_LIMIT, progress)?;
     let name = path.as_os_str().as_bytes().to_ascii_lowercase();
-    if body.is_html && !name.ends_with(b".html") && !name.ends_with(b".htm") {
+    let is = |end: &str| name.ends_with(end.as_bytes());
+    // Apache calls a file encoded that ends so, although it is meant to be a gzip file.
+    let is_gzip = is(".gz") || is(".tgz");
+    let body = self::body(url, CONFIG_LIMIT, is_gzip, progress)?;
+    if body.is_html && !is(".html") && !is(".htm") {
         return Err(Error::new("use", url, IS_HTML));
     }
     if !body.has_length {
         let cause = if body.bytes.is_empty() {
             "it is empty, and no length says that it should be"
-        } else if self::body(url, CONFIG_LIMIT, progress)?.bytes != body.bytes {
+        } else if self::body(url, CONFIG_LIMIT, is_gzip, progress)?.bytes != body.bytes {
             "it has no length, and two fetches of it differ"
         } else {
             ""
@@ -135,14 +140,17 @@ pub(super) struct Body {
     has_length: bool,
 }
 
-/// GETs a body of at most `limit` bytes. Any status but 200 is an error.
-pub(super) fn body(url: &str, limit: u64, progress: Progress) -> Result<Body> {
+/// GETs a body of at most `limit` bytes, and undoes its encoding, unless a gzip file is wanted. Any status but 200 is an error.
+pub(super) fn body(url: &str, limit: u64, is_gzip: bool, progress: Progress) -> Result<Body> {
     let mut answer = open(url, 0, "")?;
     if answer.status_code != 200 {
         return Err(refusal(url, &answer));
     }
     let has_length = content_length(&answer).is_some();
-    let bytes = read_up_to(&mut answer, limit, progress).at("fetch", url)?;
+    let mut bytes = read_up_to(&mut answer, limit, progress).at("fetch", url)?;
+    if !is_gzip || !bytes.starts_with(&GZIP_MAGIC) {
+        bytes = content(&answer, bytes, limit).at("fetch", url)?;
+    }
     let kind = header(&answer, "content-type").unwrap_or_default();
     Ok(Body {
         is_html: is_html(kind, &bytes),
@@ -258,8 +266,18 @@ fn status(answer: &ResponseLazy) -> String {
     brief(&status, 100)
 }
 
-/// Reads the whole body of at most `limit` bytes, and undoes its encoding. minreq ends a truncated body without an error, so
-/// the bytes are counted here.
+/// Undoes the encoding of a body. The content has at most `limit` bytes too.
+fn content(
+    answer: &ResponseLazy,
+    body: Vec<u8>,
+    limit: u64,
+) -> std::result::Result<Vec<u8>, Cause> {
+    let encoding = header(answer, "content-encoding").unwrap_or_default();
+    decoded(encoding, body, limit)
+}
+
+/// Reads the whole body of at most `limit` bytes. minreq ends a truncated body without an error, so the bytes are
+/// counted here.
 fn read_up_to(
     answer: &mut ResponseLazy,
     limit: u64,
@@ -292,11 +310,7 @@ fn read_up_to(
         Some(length) if got < length => {
             Err(format!("it ended after {got} of {length} bytes").into())
         }
-        _ => decoded(
-            header(answer, "content-encoding").unwrap_or_default(),
-            body,
-            limit,
-        ),
+        _ => Ok(body),
     }
 }
 

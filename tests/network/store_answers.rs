@@ -149,6 +149,23 @@ fn a_configuration_that_was_sent_compressed_is_written_as_it_was() {
 }
 
 #[test]
+fn a_configuration_that_is_to_be_a_gzip_file_stays_one_whatever_the_server_calls_it() {
+    let bytes = archive::gzip(b"{}\n");
+    let mut host = Host::new();
+    let served = bytes.clone();
+    let store = Faults::serve(move |mut exchange| {
+        exchange.reply("200 OK", &["Content-Encoding: x-gzip"], &served);
+    });
+    host.publish(&Agent::new("demo", "1.0.0"));
+    let entry = host.want("demo", "1.0.0");
+    host.desire(&[entry.config("data.json.GZ", store.url("/data.json.gz"))]);
+    host.start();
+    let running = host.wait_running("demo", "1.0.0");
+    let written = fs::read(running.dir.join("data.json.GZ")).expect("a file");
+    assert_eq!(written, bytes);
+}
+
+#[test]
 fn a_configuration_in_another_encoding_is_refused_and_the_encoding_is_named() {
     let (host, _store) = configured(|exchange| {
         exchange.reply("200 OK", &["Content-Encoding: br"], b"\x0b\x02\x80{}\n\x03");
