@@ -30,7 +30,9 @@ pub(super) fn decoded(
     if !body.starts_with(&GZIP_MAGIC) {
         return Ok(body);
     }
-    inflated(&body, limit)?.ok_or_else(|| too_large(limit))
+    let content =
+        inflated(&body, limit).map_err(|error| format!("Content-Encoding gzip: {error}"))?;
+    content.ok_or_else(|| too_large(limit))
 }
 
 /// Returns nothing if the content is too large.
@@ -117,7 +119,11 @@ mod tests {
             let wanted = format!("Content-Encoding {shown} is not supported, only gzip");
             assert!(error.ends_with(&wanted), "{error}");
         }
-        assert!(decode("gzip", &gzip[..gzip.len() - 3]).is_err());
+        let error = decode("gzip", &gzip[..gzip.len() - 3]).expect_err("it is cut");
+        assert!(
+            error.starts_with("cannot fetch x: Content-Encoding gzip: "),
+            "{error}"
+        );
         let bomb = decoded("gzip", gzip.to_vec(), 7).expect_err("it is too large");
         let error = crate::error::Error::new("fetch", "x", bomb).to_string();
         assert_eq!(error, "cannot fetch x: it is larger than 7 bytes");

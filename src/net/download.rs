@@ -68,10 +68,7 @@ pub fn tarball(url: &str, md5: &str, part: &Path, progress: Progress) -> Result<
     let _ = fs::remove_file(part);
     let cause = format!("its md5 is {got}, wanted {md5}");
     let error = Error::new("verify", url, cause).with_kind(Kind::WrongDigest);
-    Err(match download.encoding.as_str() {
-        "" => error,
-        encoding => error.with_hint(&format!("sent with Content-Encoding {encoding}")),
-    })
+    Err(download.with_encoding_hint(error))
 }
 
 /// Why one connection ended.
@@ -329,7 +326,14 @@ impl<'a> Download<'a> {
             None if bytes.get(257..262) == Some(b"ustar") => IS_TAR.to_owned(),
             None => "the body is not a gzip archive".to_owned(),
         };
-        Err(Error::new("use", self.url, cause))
+        Err(self.with_encoding_hint(Error::new("use", self.url, cause)))
+    }
+
+    fn with_encoding_hint(&self, error: Error) -> Error {
+        match self.encoding.as_str() {
+            "" => error,
+            encoding => error.with_hint(&format!("sent with Content-Encoding {encoding}")),
+        }
     }
 
     fn ended(&self) -> End {

@@ -238,13 +238,16 @@ fn a_login_page_in_place_of_an_md5_file_is_told_as_such() {
 
 #[test]
 fn a_tarball_with_another_digest_that_was_sent_encoded_is_told_as_such() {
-    let body = archive::gzip(&bytes());
-    let (host, _) = attempt(move |x| x.reply("200 OK", &["Content-Encoding: gzip"], &body));
-    let error = host.error("demo");
-    assert!(
-        error.contains("(sent with Content-Encoding gzip)"),
-        "{error}"
-    );
+    for (encoding, body) in [
+        ("gzip", archive::gzip(&bytes())),
+        ("br", b"no gzip".to_vec()),
+    ] {
+        let header = format!("Content-Encoding: {encoding}");
+        let (host, _) = attempt(move |x| x.reply("200 OK", &[&header], &body));
+        let error = host.error("demo");
+        let hint = format!("(sent with Content-Encoding {encoding})");
+        assert!(error.contains(&hint), "{error}");
+    }
 }
 
 #[test]
