@@ -32,34 +32,36 @@ impl Records {
     }
 
     fn set(&mut self, key: &[u8], value: &[u8]) -> Result<(), &'static str> {
-        let map = &mut self.map;
-        let number = match str::from_utf8(key).unwrap_or_default() {
-            "path" => return set_text(&mut self.path, value),
-            "linkpath" => return set_text(&mut self.link, value),
-            "GNU.sparse.name" => return set_text(&mut self.sparse_name, value),
+        match str::from_utf8(key).unwrap_or_default() {
+            "path" => self.path = text_of(value),
+            "linkpath" => self.link = text_of(value),
+            "size" => self.size = number_of(value)?,
+            "GNU.sparse.name" => self.sparse_name = text_of(value),
+            "GNU.sparse.size" | "GNU.sparse.realsize" => self.map.size = number_of(value)?,
+            "GNU.sparse.major" => self.map.major = number_of(value)?,
+            "GNU.sparse.minor" => self.map.minor = number_of(value)?,
             "GNU.sparse.offset" | "GNU.sparse.numbytes" | "GNU.sparse.map" => {
-                return map.add_list(value).ok_or(BAD_MAP);
+                self.map.add_list(value).ok_or(BAD_MAP)?;
             }
             // Read as a plain file it would have other content.
             "SUN.holesdata" => return Err("sparse files of Solaris are not supported"),
-            "GNU.sparse.size" | "GNU.sparse.realsize" => &mut map.size,
-            "GNU.sparse.major" => &mut map.major,
-            "GNU.sparse.minor" => &mut map.minor,
-            "size" => &mut self.size,
-            _ => return Ok(()),
-        };
-        *number = match value {
-            b"" => None,
-            _ => Some(decimal(value).ok_or("a number in its extended header is wrong")?),
-        };
+            _ => {}
+        }
         Ok(())
     }
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "the other values can be wrong")]
-fn set_text(field: &mut Option<Vec<u8>>, value: &[u8]) -> Result<(), &'static str> {
-    *field = (!value.is_empty()).then(|| text(value).to_vec());
-    Ok(())
+fn text_of(value: &[u8]) -> Option<Vec<u8>> {
+    (!value.is_empty()).then(|| text(value).to_vec())
+}
+
+fn number_of(value: &[u8]) -> Result<Option<u64>, &'static str> {
+    match value {
+        b"" => Ok(None),
+        _ => Ok(Some(
+            decimal(value).ok_or("a number in its extended header is wrong")?,
+        )),
+    }
 }
 
 /// Returns key and value of the first record, and the records after it.
