@@ -93,6 +93,11 @@ fn an_entry_that_cannot_be_unpacked_is_refused() {
             "its name is that of a directory",
         ),
         refused(
+            "link-dir-dot",
+            spoiled().symlink("d/./", "../control"),
+            "its name is that of a directory",
+        ),
+        refused(
             "file-empty",
             spoiled().file("", 0o644, "x"),
             "its name is that of a directory",

@@ -110,8 +110,9 @@ impl Unpacker<'_> {
     fn entry<R: Read>(&mut self, entry: &Entry, data: &mut Entries<R>) -> Checked<()> {
         self.count(entry.size)?;
         let path = inner_path(&entry.name)?;
-        let is_dir = entry.kind == Kind::Directory;
-        if !is_dir && (path.is_empty() || entry.name.ends_with(b"/.")) {
+        let mut names = entry.name.rsplit(|byte| *byte == b'/');
+        let name = names.find(|name| !name.is_empty());
+        if entry.kind != Kind::Directory && matches!(name, None | Some(b".")) {
             return Err("its name is that of a directory".into());
         }
         if path.is_empty() {
