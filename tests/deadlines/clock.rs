@@ -124,7 +124,9 @@ fn jumps(jump: i64) {
     let traced = host.start_traced(true, Jump::new(&offset, WALL, |_| true));
     host.wait_running("demo", "1.0.0");
     host.desire(&[host.want("demo", "1.0.1")]);
-    host.wait_for("the bad version to be rolled back", || {
+    // Four traced updaters run at once, and no promise is tested yet.
+    let long = platform::patience(Duration::from_secs(120));
+    host.wait_within(long, "the bad version to be rolled back", || {
         let error = |heartbeat: crate::support::wire::Seen| {
             !heartbeat.agent("demo").field("error").text().is_empty()
                 && heartbeat.agent("demo").field("phase").text().is_empty()
