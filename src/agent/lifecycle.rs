@@ -13,7 +13,7 @@ use crate::agent::script_lock::ScriptLock;
 use crate::agent::script_output::{self, ScriptOutput};
 use crate::error::{Error, Result};
 use crate::log;
-use crate::model::{AgentName, AgentState, Failure, Fault, Observed, Updater, Version};
+use crate::model::{AgentName, AgentState, Failure, Fault, Observed, Outcome, Updater, Version};
 use crate::os::signals::Signals;
 use crate::os::spawn;
 
@@ -176,7 +176,7 @@ impl<'a> Agent<'a> {
 
     /// Starts the version in force and watches it. If that fails right after a stop, something of what was stopped may still
     /// have been in its way: it is stopped and started once more before it is blamed.
-    pub fn start_and_watch(&self, version: &Version) -> std::result::Result<(), Failure> {
+    pub fn start_and_watch(&self, version: &Version) -> Outcome {
         let started = self.start_patiently(version);
         started.map_err(|mut failure| {
             let kept = self.paths().failed_output();
@@ -189,7 +189,7 @@ impl<'a> Agent<'a> {
         })
     }
 
-    fn start_patiently(&self, version: &Version) -> std::result::Result<(), Failure> {
+    fn start_patiently(&self, version: &Version) -> Outcome {
         let started = self.start_once(version);
         let stopped_at = self.stopped_at.take();
         match (started, stopped_at) {
@@ -215,14 +215,15 @@ impl<'a> Agent<'a> {
     /// Starts a version and watches it.
     ///
     /// The failure blames the host if the script could not be run because the host lacked something.
-    fn start_once(&self, version: &Version) -> std::result::Result<(), Failure> {
-        let output = self.call(version, Verb::Start).map_err(|error| Failure {
-            fault: if error.is_host_fault() {
+    fn start_once(&self, version: &Version) -> Outcome {
+        let output = self.call(version, Verb::Start).map_err(|error| {
+            let fault = if error.is_host_fault() {
                 Fault::Host
             } else {
                 Fault::Version
-            },
-            error: error.to_string(),
+            };
+            let error = error.to_string();
+            Box::new(Failure { fault, error })
         })?;
         self.has_started.set(true);
         let watched = self.watch(version, !output.succeeded());
@@ -237,11 +238,7 @@ impl<'a> Agent<'a> {
     /// Waits until the agent reports started and has kept reporting it for `PROBATION`.
     ///
     /// If its start script has failed, two misses end the wait even before the first `started`.
-    pub fn watch(
-        &self,
-        version: &Version,
-        script_failed: bool,
-    ) -> std::result::Result<(), Failure> {
+    pub fn watch(&self, version: &Version, script_failed: bool) -> Outcome {
         let watch_began = Instant::now();
         let mut started_since: Option<Instant> = None;
         let mut misses = 0;
@@ -263,10 +260,10 @@ impl<'a> Agent<'a> {
                     return Err(not_started(version, had_started, &observed.status));
                 }
             } else if is_late {
-                return Err(Failure {
+                return Err(Box::new(Failure {
                     fault: Fault::Host,
                     error: format!("cannot ask {version} for its status: {}", observed.status),
-                });
+                }));
             }
             sleep_longer(&mut pause);
         }
@@ -297,7 +294,7 @@ impl<'a> Agent<'a> {
     }
 }
 
-fn not_started(version: &Version, had_started: bool, status: &str) -> Failure {
+fn not_started(version: &Version, had_started: bool, status: &str) -> Box<Failure> {
     let probation = PROBATION.as_secs();
     let error = if had_started {
         format!(
@@ -307,7 +304,7 @@ fn not_started(version: &Version, had_started: bool, status: &str) -> Failure {
         format!("{version} did not start, its status is {status:?}")
     };
     let fault = Fault::Version;
-    Failure { fault, error }
+    Box::new(Failure { fault, error })
 }
 
 fn sleep_longer(pause: &mut Duration) {

@@ -82,11 +82,8 @@ fn report(target: &Target, observed: &Observed) {
         at_desired: observed.clone(),
         elsewhere: None,
     };
-    let event = Event {
-        what: What::Done,
-        observations: Some(vec![observation]),
-        ..Event::default()
-    };
+    let mut event = Event::new(What::Done);
+    event.observations = Some(vec![observation]);
     let _ = event.send();
 }
 

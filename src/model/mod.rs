@@ -29,5 +29,5 @@ pub use names::{AgentName, Version};
 pub use observed::{AgentState, Observation, Observed, STATUS_LIMIT};
 pub use policy::{MAX_AGENTS, Policy, is_in_stores};
 pub use release::{Build, Deployment, Release};
-pub use step::{Failure, Fault, Step, Task};
+pub use step::{Failure, Fault, Outcome, Step, Task};
 pub use updater::{FileId, Updater};

@@ -86,6 +86,9 @@ pub enum Fault {
     Version,
 }
 
+/// The outcome of a step. The failure is boxed, so that a `Result` holds only a pointer.
+pub type Outcome = Result<(), Box<Failure>>;
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Failure {
     pub fault: Fault,

@@ -56,9 +56,16 @@ pub enum What {
 }
 
 impl Event {
+    pub fn new(what: What) -> Self {
+        Self {
+            what,
+            ..Default::default()
+        }
+    }
+
     /// Prints the event as one line. Fails when the daemon is gone; an orphan learns of it by this.
-    pub fn send(&self) -> Result<()> {
-        let line = json::to_string(self) + "\n";
+    pub fn send(self) -> Result<()> {
+        let line = json::to_string(&self) + "\n";
         let mut stdout = io::stdout();
         // Nothing may stay in the buffer: a process that is forked later would send it again.
         let sent = stdout.write_all(line.as_bytes());
@@ -68,10 +75,8 @@ impl Event {
 
     /// Reports what is being done.
     pub fn phase(name: &str) -> Result<()> {
-        let event = Self {
-            phase: Some(name.to_owned()),
-            ..Default::default()
-        };
+        let mut event = Self::new(What::Phase);
+        event.phase = Some(name.to_owned());
         event.send()
     }
 

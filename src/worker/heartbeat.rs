@@ -7,7 +7,7 @@ use crate::build_info::ARCH;
 use crate::error::At;
 use crate::json;
 use crate::log;
-use crate::model::{AgentName, Desired, Location, Observation, Own};
+use crate::model::{AgentName, Desired, Observation, Own};
 use crate::net::MEMORY_LIMIT;
 use crate::net::address::address_toward;
 use crate::net::http;
@@ -20,7 +20,7 @@ use crate::protocol::heartbeat;
 use crate::protocol::job::HeartbeatJob;
 use crate::store::policy;
 use crate::text;
-use crate::worker::survey;
+use crate::worker::survey::{self, Checked};
 
 /// Bytes. A longer answer is refused; 10,000 agents would fit.
 const ANSWER_LIMIT: u64 = 1 << 20;
@@ -31,15 +31,14 @@ const ORPHAN_SECONDS: u32 = 70;
 pub fn run(job: &HeartbeatJob) -> crate::error::Result<()> {
     process::alarm(ORPHAN_SECONDS);
     let signals = Signals::new(&[libc::SIGCHLD]).at("catch", "signals")?;
-    let known: Vec<(Desired, Option<Location>)> = job
-        .agents
-        .iter()
-        .map(|agent| (agent.desired.clone(), agent.elsewhere.clone()))
-        .collect();
+    let mut known: Vec<Checked> = Vec::new();
+    for agent in &job.agents {
+        known.push((&agent.desired, agent.elsewhere.as_ref()));
+    }
     let observations = survey::check(job, &known, &signals, &mut report_early)?;
-    report(What::Observed, |event| {
-        event.observations = Some(observations.clone());
-    })?;
+    let mut event = Event::new(What::Observed);
+    event.observations = Some(observations.clone());
+    event.send()?;
     let answer = match (&job.input, &job.url) {
         (Some(input), _) => read_input(input).map_err(|error| (error, None)),
         (None, Some(url)) => post(job, url, &observations),
@@ -47,10 +46,12 @@ pub fn run(job: &HeartbeatJob) -> crate::error::Result<()> {
     };
     match answer {
         Ok(entries) => report_answer(job, &known, entries, &signals),
-        Err((error, retry_after)) => report(What::Refused, |event| {
+        Err((error, retry_after)) => {
+            let mut event = Event::new(What::Refused);
             event.error = Some(error);
             event.retry_after = retry_after;
-        }),
+            event.send()
+        }
     }
 }
 
@@ -61,18 +62,11 @@ fn own(job: &HeartbeatJob) -> Own {
     }
 }
 
-fn report(what: What, fill: impl FnOnce(&mut Event)) -> crate::error::Result<()> {
-    let mut event = Event {
-        what,
-        ..Event::default()
-    };
-    fill(&mut event);
-    event.send()
-}
-
 /// Reports the agents that were checked while others hang.
 fn report_early(observations: Vec<Observation>) -> crate::error::Result<()> {
-    report(What::Phase, |event| event.observations = Some(observations))
+    let mut event = Event::new(What::Phase);
+    event.observations = Some(observations);
+    event.send()
 }
 
 /// Reads the desired state that stands in place of a server's: the text itself, or the URL of the text. Both an answer
@@ -125,7 +119,7 @@ fn post(
 /// Reports the answer, and then a check of the agents that it names for the first time or at another location.
 fn report_answer(
     job: &HeartbeatJob,
-    known: &[(Desired, Option<Location>)],
+    known: &[Checked],
     entries: Entries,
     signals: &Signals,
 ) -> crate::error::Result<()> {
@@ -133,10 +127,6 @@ fn report_answer(
     let policy = policy::load_or_refuse(Some(Path::new(&own.dir)));
     let sorted = desired::sort(entries, &own, &policy);
     let accepted = sorted.accepted;
-    let unchecked: Vec<(Desired, Option<Location>)> = accepted
-        .iter()
-        .filter_map(|desired| unchecked(desired, known))
-        .collect();
     let room = policy.max_agents.saturating_sub(accepted.len());
     let mut kept: Vec<AgentName> = Vec::new();
     for (Desired { name, .. }, _) in known {
@@ -146,30 +136,30 @@ fn report_answer(
         }
     }
     // The answer comes first: the daemon must be able to follow it while a check hangs.
-    report(What::Answered, |event| {
-        event.agents = Some(accepted);
-        event.refused = Some(sorted.refused);
-        event.kept = Some(kept);
-    })?;
+    let mut event = Event::new(What::Answered);
+    event.agents = Some(accepted.clone());
+    event.refused = Some(sorted.refused);
+    event.kept = Some(kept);
+    event.send()?;
+    let mut unchecked: Vec<Checked> = Vec::new();
+    for desired in &accepted {
+        unchecked.extend(if_unchecked(desired, known));
+    }
     let observations = survey::check(job, &unchecked, signals, &mut report_early)?;
-    report(What::Observed, |event| {
-        event.observations = Some(observations);
-    })
+    let mut event = Event::new(What::Observed);
+    event.observations = Some(observations);
+    event.send()
 }
 
 /// Returns an agent that was not yet checked where the entry wants it, with the location where it was observed last.
-fn unchecked(
-    desired: &Desired,
-    known: &[(Desired, Option<Location>)],
-) -> Option<(Desired, Option<Location>)> {
+fn if_unchecked<'a>(desired: &'a Desired, known: &[Checked<'a>]) -> Option<Checked<'a>> {
     let before = known.iter().find(|(known, _)| known.name == desired.name);
     match before {
-        None => Some((desired.clone(), None)),
+        None => Some((desired, None)),
         Some((known, _)) if known.location == desired.location => None,
         Some((known, elsewhere)) => {
-            let current = elsewhere.clone().unwrap_or_else(|| known.location.clone());
-            let elsewhere = Some(current).filter(|current| *current != desired.location);
-            Some((desired.clone(), elsewhere))
+            let current = elsewhere.unwrap_or(&known.location);
+            Some((desired, Some(current).filter(|at| **at != desired.location)))
         }
     }
 }

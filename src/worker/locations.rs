@@ -10,13 +10,13 @@ use crate::agent::lifecycle::Agent;
 use crate::agent::owner;
 use crate::agent::paths::{Paths, Target};
 use crate::error::{Error, Result};
-use crate::model::Location;
+use crate::model::{Location, Outcome};
 use crate::os::disk;
 use crate::os::holder;
 use crate::os::lock::{self, Lock};
 use crate::os::signals::Signals;
 use crate::protocol::job::StepJob;
-use crate::worker::report::{Outcome, host_failure};
+use crate::worker::report::host_failure;
 
 /// Another step on the same agent was left by a killed daemon, and ends soon. If it does not, this step fails and is
 /// tried again later.

@@ -2,7 +2,7 @@
 
 use crate::agent::lifecycle::Agent;
 use crate::log;
-use crate::model::{AgentState, Build};
+use crate::model::{AgentState, Build, Outcome};
 use crate::os::disk;
 use crate::os::fd;
 use crate::os::signals::Signals;
@@ -10,7 +10,7 @@ use crate::protocol::event::{Event, STOPPING};
 use crate::protocol::job::StepJob;
 use crate::worker::in_force::{put_in_force, stage};
 use crate::worker::locations::Locations;
-use crate::worker::report::{self, Outcome, host_failure};
+use crate::worker::report::{self, host_failure};
 
 /// Puts the build in force if it is not, starts the agent and watches it. Does nothing if it runs already.
 pub(super) fn start(

@@ -4,7 +4,7 @@
 use crate::agent::lifecycle::Agent;
 use crate::agent::paths::Paths;
 use crate::error::{At, Result};
-use crate::model::{Failure, Observed, Step};
+use crate::model::{Failure, Observed, Outcome, Step};
 use crate::os::signals::Signals;
 use crate::os::user;
 use crate::protocol::job::StepJob;
@@ -13,7 +13,7 @@ use crate::worker::install;
 use crate::worker::locations::Locations;
 use crate::worker::permission;
 use crate::worker::prune::prune;
-use crate::worker::report::{self, Outcome, host_failure};
+use crate::worker::report::{self, host_failure};
 use crate::worker::start_stop;
 use crate::worker::switch::switch;
 
@@ -70,7 +70,7 @@ fn run_as_user(job: &StepJob, entered: Entered, signals: &Signals) -> Result<()>
 }
 
 /// Returns the failure with the user added to its text, if that is not the daemon's user.
-fn with_user(mut failure: Failure, job: &StepJob) -> Failure {
+fn with_user(mut failure: Box<Failure>, job: &StepJob) -> Box<Failure> {
     if let Some(user) = &job.role.run_as {
         failure.error = format!("{} (as {user})", failure.error);
     }

@@ -23,11 +23,14 @@ const START_PATIENCE: Duration = Duration::from_secs(15);
 /// Agents whose checks end within this do not wait for those that hang.
 const HONEST_PATIENCE: Duration = Duration::from_secs(3);
 
+/// An agent, and the other location where it is checked.
+pub(super) type Checked<'a> = (&'a Desired, Option<&'a Location>);
+
 /// Checks every agent where the desired state wants it, and where it lived before if there is such a location. If some hang,
 /// the others are given to `report` before their end.
 pub(super) fn check(
     job: &HeartbeatJob,
-    agents: &[(Desired, Option<Location>)],
+    agents: &[Checked],
     signals: &Signals,
     report: &mut dyn FnMut(Vec<Observation>) -> Result<()>,
 ) -> Result<Vec<Observation>> {
@@ -37,7 +40,7 @@ pub(super) fn check(
         targets.push((Target::new(&desired.name, location, &job.updater), role));
     };
     for (desired, elsewhere) in agents {
-        add(desired, &desired.location, elsewhere.as_ref());
+        add(desired, &desired.location, *elsewhere);
         if let Some(elsewhere) = elsewhere {
             add(desired, elsewhere, Some(&desired.location));
         }
@@ -55,15 +58,12 @@ pub(super) fn check(
 }
 
 /// Returns the observations of the agents whose checks have ended. The results are in the order of their locations.
-fn observations(
-    agents: &[(Desired, Option<Location>)],
-    results: Vec<Option<Observed>>,
-) -> Vec<Observation> {
+fn observations(agents: &[Checked], results: Vec<Option<Observed>>) -> Vec<Observation> {
     let mut results = results.into_iter();
     let mut observations = Vec::new();
     for (desired, elsewhere) in agents {
         let at_desired = results.next().flatten();
-        let other = elsewhere.as_ref().map(|_| results.next().flatten());
+        let other = elsewhere.map(|_| results.next().flatten());
         let is_complete = !matches!(other, Some(None));
         if let Some(at_desired) = at_desired.filter(|_| is_complete) {
             observations.push(Observation {

@@ -4,13 +4,13 @@
 use crate::agent::foreign;
 use crate::agent::receipt::{self, Receipt};
 use crate::log;
-use crate::model::{AgentState, Build, Deployment, Failure, Version};
+use crate::model::{AgentState, Build, Deployment, Failure, Outcome, Version};
 use crate::os::disk::{self, Staged};
 use crate::os::signals::Signals;
 use crate::protocol::event::Event;
 use crate::worker::in_force::{put_in_force, stage};
 use crate::worker::locations::Locations;
-use crate::worker::report::{self, Outcome, host_failure};
+use crate::worker::report::{self, host_failure};
 
 /// Switches to the build `to`, and back to `back` if `to` does not start.
 ///
@@ -126,10 +126,7 @@ struct WayBack<'a> {
 }
 
 impl<'a> WayBack<'a> {
-    fn prepare(
-        locations: &'a Locations<'a>,
-        back: &'a Deployment,
-    ) -> std::result::Result<Self, Failure> {
+    fn prepare(locations: &'a Locations<'a>, back: &'a Deployment) -> Result<Self, Box<Failure>> {
         let staged = stage(locations.current(), &back.build.version, "version.back");
         Ok(Self {
             locations,
@@ -139,7 +136,7 @@ impl<'a> WayBack<'a> {
     }
 
     /// Starts the agent again at its previous location, if it was stopped there before the change failed.
-    fn restart_previous(self, failure: Failure) -> Failure {
+    fn restart_previous(self, failure: Box<Failure>) -> Box<Failure> {
         let back = self.back;
         match &self.locations.previous {
             Some(previous) if previous.check().is_down() => {
@@ -150,7 +147,7 @@ impl<'a> WayBack<'a> {
     }
 
     /// Goes back after a failed start. The failure stays that of the start; the outcome of the return is added to it.
-    fn roll_back(self, failure: Failure) -> Failure {
+    fn roll_back(self, failure: Box<Failure>) -> Box<Failure> {
         // An error means that the daemon is gone, which must not keep the old version down.
         let _ = Event::phase("rollback");
         let back = self.back;
@@ -184,7 +181,7 @@ impl<'a> WayBack<'a> {
 }
 
 /// Returns the failure with the outcome of the return to `back` added to its text.
-fn with_return(mut failure: Failure, back: &Deployment, returned: Outcome) -> Failure {
+fn with_return(mut failure: Box<Failure>, back: &Deployment, returned: Outcome) -> Box<Failure> {
     failure.error = match returned {
         Ok(()) => format!("{}; back to {}", failure.error, back.build),
         Err(again) => format!(

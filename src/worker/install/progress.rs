@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::error::Result;
 use crate::net::http::Received;
 use crate::os::{process, space};
-use crate::protocol::event::Event;
+use crate::protocol::event::{Event, What};
 
 /// While there is progress, it is reported at least this often.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -57,13 +57,11 @@ impl Progress {
     }
 
     fn send(&mut self, received: Option<&Received>) -> Result<()> {
-        let event = Event {
-            phase: Some(self.phase.to_owned()),
-            bytes: received.map(|received| received.have),
-            total: received.and_then(|received| received.total),
-            fetched: Some(std::mem::take(&mut self.fetched)),
-            ..Event::default()
-        };
+        let mut event = Event::new(What::Phase);
+        event.phase = Some(self.phase.to_owned());
+        event.bytes = received.map(|received| received.have);
+        event.total = received.and_then(|received| received.total);
+        event.fetched = Some(std::mem::take(&mut self.fetched));
         event.send()
     }
 }
