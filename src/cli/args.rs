@@ -103,51 +103,56 @@ impl Command {
     }
 }
 
-/// The arguments as they were typed.
-#[derive(Default)]
-struct Typed {
-    config: Option<PathBuf>,
-    json: bool,
-    detailed_exitcode: bool,
-    wait: Option<u32>,
-    /// `-h` or `-v`. It takes precedence over the command.
-    option: Option<Command>,
-    /// The command, and the word that was typed for it.
-    command: Option<(Command, String)>,
-    operands: Vec<String>,
-}
-
 /// Parses the words after the program's name. The last one of equal options counts. A command with `-h` asks for the help
 /// of that command.
-pub(super) fn parse(words: impl Iterator<Item = OsString>) -> Result<Arguments, String> {
-    resolve(read(Parser::from_args(words))?)
+pub(super) fn parse(words: Parser) -> Result<Arguments, String> {
+    let mut arguments = Arguments {
+        config: "cfg.json".into(),
+        command: Command::Run,
+        operands: Vec::new(),
+        json: false,
+        detailed_exitcode: false,
+        wait: None,
+    };
+    let typed = read(words, &mut arguments)?;
+    resolve(typed, &mut arguments)?;
+    check_options(&arguments)?;
+    Ok(arguments)
 }
 
-fn read(mut words: Parser) -> Result<Typed, String> {
+/// What decides the command.
+#[derive(Default)]
+struct Typed {
+    /// `-h` or `-v`. It takes precedence over the command.
+    option: Option<Command>,
+    /// The word that was typed for the command.
+    word: Option<String>,
+}
+
+fn read(mut words: Parser, arguments: &mut Arguments) -> Result<Typed, String> {
     let mut typed = Typed::default();
     while let Some(word) = words.next().map_err(|error| error.to_string())? {
         match word {
-            Short('c') => typed.config = Some(file_after("-c", &mut words)?),
-            Long("config") => typed.config = Some(file_after("--config", &mut words)?),
-            Long("json") => typed.json = true,
-            Long("detailed-exitcode") => typed.detailed_exitcode = true,
-            Long("wait") => typed.wait = Some(seconds(words.optional_value())?),
+            Short('c') => arguments.config = file_after("-c", &mut words)?,
+            Long("config") => arguments.config = file_after("--config", &mut words)?,
+            Long("json") => arguments.json = true,
+            Long("detailed-exitcode") => arguments.detailed_exitcode = true,
+            Long("wait") => arguments.wait = Some(seconds(words.optional_value())?),
             Short('v') => typed.option = Some(Command::Version),
             Long("version") => typed.option = Some(Command::LongVersion),
             Short('h') | Long("help") => typed.option = Some(Command::Help),
             Short(name) => return Err(format!("unknown option -{name}")),
             Long(name) => return Err(format!("unknown option --{name}")),
-            Value(word) if typed.command.is_none() => {
+            Value(word) if typed.word.is_none() => {
                 let text = word.to_string_lossy().into_owned();
-                match Command::parse(&word) {
-                    Some(command) => typed.command = Some((command, text)),
-                    None => return Err(format!("unknown command {text}")),
-                }
+                let command = Command::parse(&word);
+                arguments.command = command.ok_or_else(|| format!("unknown command {text}"))?;
+                typed.word = Some(text);
             }
             Value(word) => {
                 let text = word.into_string();
                 let text = text.map_err(|word| format!("{} is not valid UTF-8", word.display()))?;
-                typed.operands.push(text);
+                arguments.operands.push(text);
             }
         }
     }
@@ -168,37 +173,31 @@ fn seconds(typed: Option<OsString>) -> Result<u32, String> {
     number.ok_or_else(|| "--wait needs a number of seconds, such as --wait=300".to_owned())
 }
 
-fn resolve(mut typed: Typed) -> Result<Arguments, String> {
-    let mut operands = std::mem::take(&mut typed.operands);
-    let command = match (typed.option, typed.command.take()) {
-        (Some(Command::Help), Some((subject, word))) if subject != Command::Help => {
-            operands = vec![word];
-            Command::Help
+fn resolve(typed: Typed, arguments: &mut Arguments) -> Result<(), String> {
+    let Arguments {
+        command, operands, ..
+    } = arguments;
+    match (typed.option, typed.word) {
+        (Some(Command::Help), Some(word)) if *command != Command::Help => {
+            *operands = vec![word];
+            *command = Command::Help;
         }
-        (Some(option), _) => option,
-        (None, Some((command, word))) if operands.len() < *command.operands().start() => {
+        (Some(option), _) => *command = option,
+        (None, Some(word)) if operands.len() < *command.operands().start() => {
             return Err(format!("{word} needs an operand"));
         }
-        (None, Some((command, _))) => command,
-        (None, None) => Command::Run,
-    };
-    if let Some(word) = operands.get(*command.operands().end()) {
-        return Err(format!("unexpected operand {word}"));
+        (None, _) => {}
     }
-    check_options(&typed, command)?;
-    Ok(Arguments {
-        config: typed.config.unwrap_or_else(|| "cfg.json".into()),
-        command,
-        operands,
-        json: typed.json,
-        detailed_exitcode: typed.detailed_exitcode,
-        wait: typed.wait,
-    })
+    match operands.get(*command.operands().end()) {
+        Some(word) => Err(format!("unexpected operand {word}")),
+        None => Ok(()),
+    }
 }
 
 /// Fails for an option that the command does not have.
-fn check_options(typed: &Typed, command: Command) -> Result<(), String> {
+fn check_options(typed: &Arguments) -> Result<(), String> {
     use Command::{Apply, Help, Once, Status};
+    let command = typed.command;
     let wrong = if typed.json && !matches!(command, Status | Help) {
         "--json works only with status"
     } else if typed.wait.is_some() && !matches!(command, Status | Help) {
@@ -216,7 +215,7 @@ mod tests {
     use super::*;
 
     fn parsed(words: &[&str]) -> Result<(String, Command), String> {
-        let arguments = parse(words.iter().map(OsString::from))?;
+        let arguments = parse(Parser::from_args(words))?;
         let config = arguments.config.display().to_string();
         Ok((config, arguments.command))
     }
@@ -258,7 +257,7 @@ mod tests {
     #[test]
     fn a_wait_has_the_seconds_after_its_equals_sign_or_some_minutes() {
         let wait = |words: &[&str]| {
-            let arguments = parse(words.iter().map(OsString::from));
+            let arguments = parse(Parser::from_args(words));
             arguments.map(|arguments| arguments.wait)
         };
         assert_eq!(wait(&["status"]), Ok(None));
@@ -269,8 +268,7 @@ mod tests {
 
     #[test]
     fn a_dash_after_a_command_is_an_operand() {
-        let words = ["apply", "-"].map(OsString::from);
-        let arguments = parse(words.into_iter()).expect("valid");
+        let arguments = parse(Parser::from_args(["apply", "-"])).expect("valid");
         assert_eq!(arguments.operands, ["-"]);
     }
 

@@ -68,7 +68,7 @@ pub(super) fn print(text: &str) -> Exit {
 }
 
 /// Reads cfg.json. Prints what is wrong with it.
-pub(super) fn load(file: &Path) -> Result<(Source, Config), Exit> {
+pub(super) fn load(file: &Path) -> Result<(Source, Box<Config>), Exit> {
     let source = Source::new(file).map_err(misused)?;
     let config = source.load().map_err(misused)?;
     Ok((source, config))

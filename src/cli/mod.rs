@@ -52,7 +52,7 @@ pub fn run() -> ExitCode {
 }
 
 fn run_command() -> ExitResult {
-    let arguments = match args::parse(std::env::args_os().skip(1)) {
+    let arguments = match args::parse(lexopt::Parser::from_env()) {
         Ok(arguments) => arguments,
         Err(error) => return Err(bad_usage(&error)),
     };

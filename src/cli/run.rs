@@ -84,7 +84,7 @@ fn read_desired(from: &str) -> Result<String> {
 /// `is_detailed`: the exit code says whether something was changed.
 fn run_round(
     source: Source,
-    config: Config,
+    config: Box<Config>,
     desired: Option<String>,
     is_detailed: bool,
 ) -> ExitResult {
@@ -106,7 +106,7 @@ fn run_round(
 /// Runs a daemon until its mode is done. A daemon that may change something first takes the lock of this directory.
 fn run_daemon(
     source: Source,
-    config: Config,
+    config: Box<Config>,
     mode: Mode,
 ) -> std::result::Result<&'static mut Daemon, Exit> {
     policy::load(Some(&source.own_dir)).map_err(misused)?;

@@ -64,7 +64,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 pub struct Daemon {
     mode: Mode,
     identity: Identity,
-    config: Config,
+    config: Box<Config>,
     signals: Signals,
     clock: Clock,
     random: WyRand,
@@ -92,7 +92,7 @@ impl Daemon {
         .at("catch", "signals")
     }
 
-    pub fn new(source: Source, config: Config, signals: Signals, mode: Mode) -> Result<Self> {
+    pub fn new(source: Source, config: Box<Config>, signals: Signals, mode: Mode) -> Result<Self> {
         let clock = Clock::new();
         let mut random = WyRand::new_seed(random::seed());
         let now = Instant::now();

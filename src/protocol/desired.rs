@@ -90,21 +90,21 @@ pub fn sort(entries: Entries, own: &Own, policy: &Policy) -> Sorted {
     let mut names = BTreeMap::new();
     let (mut refused, mut unreported) = (Vec::new(), 0_u32);
     for entry in entries {
+        let mut wire = WireAgent::default();
         let room = policy.max_agents.saturating_sub(accepted.len());
-        let refusal = match check(entry, own, policy, room, &mut names) {
-            Ok(desired) => {
-                accepted.push(desired);
-                continue;
+        match check(&mut wire, entry, own, policy, room, &mut names) {
+            Ok(desired) => accepted.push(desired),
+            Err(cause) => {
+                if let Some(name) = AgentName::parse(&wire.name) {
+                    names.entry(name).or_default();
+                }
+                if refused.len() < REFUSALS_REPORTED {
+                    let name = wire.name;
+                    refused.push(Refusal { name, cause });
+                } else {
+                    unreported += 1;
+                }
             }
-            Err(refusal) => refusal,
-        };
-        if let Some(name) = AgentName::parse(&refusal.name) {
-            names.entry(name).or_default();
-        }
-        if refused.len() < REFUSALS_REPORTED {
-            refused.push(refusal);
-        } else {
-            unreported += 1;
         }
     }
     if unreported > 0 {
@@ -129,35 +129,30 @@ pub fn sort_saved(entries: Entries, own: &Own) -> Sorted {
     sort(entries, own, &everything)
 }
 
-/// Checks one entry. `room` is for so many more. The error carries the name too, if the entry has one.
+/// Checks one entry, and copies its fields to `wire`. `room` is for so many more.
 fn check(
+    wire: &mut WireAgent,
     entry: Value,
     own: &Own,
     policy: &Policy,
     room: usize,
     names: &mut BTreeMap<AgentName, usize>,
-) -> Result<Desired, Refusal> {
-    let mut wire = WireAgent::default();
-    let checked = fill(&mut wire, entry).and_then(|()| {
-        let desired = Desired::check(&wire, own)?;
-        policy.check(&desired, &own.user)?;
-        let accepted = names.entry(desired.name.clone()).or_default();
-        if *accepted > 0 {
-            return Err("it is named twice, the first entry counts".to_owned());
-        }
-        if room == 0 {
-            let most = policy.max_agents;
-            return Err(format!(
-                "only {most} entries are followed, see max_agents in policy.json"
-            ));
-        }
-        *accepted = 1;
-        Ok(desired)
-    });
-    checked.map_err(|cause| Refusal {
-        name: wire.name,
-        cause,
-    })
+) -> Result<Desired, String> {
+    fill(wire, entry)?;
+    let desired = Desired::check(wire, own)?;
+    policy.check(&desired, &own.user)?;
+    let accepted = names.entry(desired.name.clone()).or_default();
+    if *accepted > 0 {
+        return Err("it is named twice, the first entry counts".to_owned());
+    }
+    if room == 0 {
+        let most = policy.max_agents;
+        return Err(format!(
+            "only {most} entries are followed, see max_agents in policy.json"
+        ));
+    }
+    *accepted = 1;
+    Ok(desired)
 }
 
 /// Copies every field that is a text. A field that is null or missing stays empty, as in the original. The error names

@@ -106,7 +106,7 @@ pub(super) struct Checks {
     policy: Policy,
     agents: Vec<Desired>,
     is_running: bool,
-    config: Option<Config>,
+    config: Option<Box<Config>>,
     /// What the running updater knows of the server in `config`.
     heartbeat: Option<HeartbeatStatus>,
 }

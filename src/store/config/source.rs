@@ -42,16 +42,16 @@ impl Source {
         })
     }
 
-    pub fn load(&self) -> Result<Config> {
+    pub fn load(&self) -> Result<Box<Config>> {
         self.load_if(true)
     }
 
     /// Loads the settings for a command that needs no server: the file may be missing, and so may `server` in it.
-    pub fn load_without_server(&self) -> Result<Config> {
+    pub fn load_without_server(&self) -> Result<Box<Config>> {
         self.load_if(false)
     }
 
-    fn load_if(&self, needs_server: bool) -> Result<Config> {
+    fn load_if(&self, needs_server: bool) -> Result<Box<Config>> {
         let text = match disk::read_small(&self.file, FILE_LIMIT) {
             Err(error) if !needs_server && error.kind() == NotFound => "{}".to_owned(),
             text => text.at("read", &self.file)?,
@@ -65,7 +65,7 @@ impl Source {
     }
 }
 
-fn parse(text: &str, needs_server: bool) -> std::result::Result<Config, String> {
+fn parse(text: &str, needs_server: bool) -> std::result::Result<Box<Config>, String> {
     let mut object = match json::parse(text)? {
         Value::Object(object) => object,
         other => return Err(wrong("it", json::kind(&other), OBJECT_WANTED)),
@@ -78,13 +78,13 @@ fn parse(text: &str, needs_server: bool) -> std::result::Result<Config, String> 
     Ok(config)
 }
 
-fn checked(object: &Object, needs_server: bool) -> std::result::Result<Config, String> {
+fn checked(object: &Object, needs_server: bool) -> std::result::Result<Box<Config>, String> {
     if let Some(other) = json::get(object, "http")
         && !matches!(other, Value::Object(_))
     {
         return Err(wrong("http", json::kind(other), OBJECT_WANTED));
     }
-    let mut config = Config::default();
+    let mut config = Box::<Config>::default();
     for setting in &SETTINGS {
         let found = find(object, setting.key);
         if needs_server && setting.key == "server" && found.is_none() {
