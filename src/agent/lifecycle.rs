@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "waiting for an agent takes time")]
 
 use std::cell::{Cell, OnceCell};
+use std::ffi::OsStr;
 use std::time::{Duration, Instant};
 
 use crate::agent::leftovers::{self, End};
@@ -62,6 +63,11 @@ impl<'a> Agent<'a> {
 
     pub fn paths(&self) -> &Paths {
         &self.target.paths
+    }
+
+    /// Returns the path of its directory.
+    pub fn path(&self) -> &OsStr {
+        self.paths().agent.as_os_str()
     }
 
     pub fn updater(&self) -> &Updater {

@@ -235,7 +235,10 @@ fn observe_current(version: Version, paths: &Paths, observed: &mut Observed) -> 
 /// Returns the whole versions that have a receipt, newest first.
 fn received_builds(name: &AgentName, paths: &Paths) -> io::Result<Vec<Build>> {
     let mut builds: Vec<Received> = Vec::new();
-    for entry in names_if_there(&paths.agent)? {
+    let Some(names) = names_if_there(&paths.agent)? else {
+        return Ok(Vec::new());
+    };
+    for entry in names {
         let entry = entry?;
         let version = entry.to_str().and_then(Version::parse);
         let build = version.and_then(|version| received(name, &version, &paths.version(&version)));
@@ -250,7 +253,10 @@ fn received_builds(name: &AgentName, paths: &Paths) -> io::Result<Vec<Build>> {
 /// Observes `.updater`: a spare build, and leftovers.
 fn observe_ours(name: &AgentName, paths: &Paths, observed: &mut Observed) -> io::Result<()> {
     let ours = paths.ours();
-    for entry in names_if_there(&ours)? {
+    let Some(names) = names_if_there(&ours)? else {
+        return Ok(());
+    };
+    for entry in names {
         let entry = entry?;
         if is_kept_by_us(&entry) {
             continue;
@@ -275,14 +281,12 @@ fn observe_ours(name: &AgentName, paths: &Paths, observed: &mut Observed) -> io:
     Ok(())
 }
 
-/// Returns the names in a directory, none if there is no directory. Each name may be an error: it is not the end.
-fn names_if_there(dir: &Path) -> io::Result<impl Iterator<Item = io::Result<OsString>>> {
-    let names = match disk::names(dir) {
-        Ok(names) => Some(names),
-        Err(error) if disk::is_absent(&error) => None,
-        Err(error) => return Err(error),
-    };
-    Ok(names.into_iter().flatten())
+/// Returns the names in a directory, or `None` if there is no directory. Each name may be an error: it is not the end.
+fn names_if_there(dir: &Path) -> io::Result<Option<impl Iterator<Item = io::Result<OsString>>>> {
+    match disk::names(dir) {
+        Err(error) if disk::is_absent(&error) => Ok(None),
+        names => names.map(Some),
+    }
 }
 
 /// Empties an output file that is too long: an agent may go on writing to the one that `control start` left it.

@@ -92,12 +92,13 @@ pub fn wait_for(interests: &[Interest], timeout: Duration) {
 pub fn close_inherited_on_exec() {
     let listed = disk::names(Path::new("/proc/self/fd"));
     let listed = listed.or_else(|_| disk::names(Path::new("/dev/fd")));
-    // Both lists are the kernel's own and never on a disk, and the caller has nobody to tell an error.
-    if listed.is_err() {
+    let Ok(listed) = listed else {
         // Without /proc there is no list.
-        (0..USUAL_LIMIT).for_each(close_on_exec);
-    }
-    for name in listed.into_iter().flatten().flatten() {
+        return (0..USUAL_LIMIT).for_each(close_on_exec);
+    };
+    for name in listed {
+        // Both lists are the kernel's own and never on a disk, and the caller has nobody to tell an error.
+        let name = name.unwrap_or_default();
         if let Some(fd) = name.to_str().and_then(|name| name.parse::<u32>().ok()) {
             close_on_exec(fd);
         }

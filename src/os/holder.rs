@@ -84,9 +84,12 @@ pub fn of_flock(meta: &Metadata, exclusively: bool) -> Option<u32> {
 #[cfg(target_os = "linux")]
 fn has_open(pid: u32, meta: &Metadata) -> bool {
     let dir = format!("/proc/{pid}/fd");
-    let names = disk::names(dir.as_ref()).into_iter().flatten();
-    names.flatten().any(|name| {
-        let open = std::fs::metadata(Path::new(&dir).join(name));
+    let Ok(mut names) = disk::names(dir.as_ref()) else {
+        return false;
+    };
+    names.any(|name| {
+        let path = Path::new(&dir).join(name.unwrap_or_default());
+        let open = std::fs::metadata(path);
         open.is_ok_and(|open| disk::identity(&open) == disk::identity(meta))
     })
 }

@@ -47,9 +47,14 @@ impl Occupant {
 /// A process that the kernel does not let its own user look at is not found, such as one with capabilities of its file.
 pub fn below(dir: &Path) -> Vec<Occupant> {
     let mut found = Vec::new();
-    for name in disk::names(Path::new("/proc")).into_iter().flatten() {
+    let Ok(names) = disk::names(Path::new("/proc")) else {
+        return found;
+    };
+    for name in names {
         let pid = name.ok().and_then(|name| name.to_str()?.parse().ok());
-        found.extend(pid.and_then(|pid| occupant(pid, dir)));
+        if let Some(occupant) = pid.and_then(|pid| occupant(pid, dir)) {
+            found.push(occupant);
+        }
     }
     found
 }

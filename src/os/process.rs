@@ -121,8 +121,11 @@ fn group_and_identity(pid: &str) -> Option<(String, String)> {
 pub fn living_member(leader: u32) -> String {
     let leader = leader.to_string();
     // A process that /proc does not list is taken for dead: the agent is checked again, as after any check without an answer.
-    let listed = disk::names(Path::new("/proc")).into_iter();
-    for pid in listed.flatten().flatten() {
+    let Ok(listed) = disk::names(Path::new("/proc")) else {
+        return String::new();
+    };
+    for pid in listed {
+        let pid = pid.unwrap_or_default();
         if let Some((group, identity)) = pid.to_str().and_then(group_and_identity)
             && group == leader
         {

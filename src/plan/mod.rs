@@ -154,7 +154,9 @@ fn steps_to_replace(
     let to = desired.release.build();
     let mut steps = Vec::new();
     if !at_desired.has(&to) {
-        steps.extend(restart_last_good(observation, history, now));
+        if let Some(restart) = restart_last_good(observation, history, now) {
+            steps.push(restart);
+        }
         steps.push(task(at_desired, Step::Install(desired.release.clone())));
     }
     let observed = observation.current();
@@ -176,7 +178,9 @@ fn steps_to_replace(
         let back = Some(back);
         steps.push(task(at_desired, Step::Switch { back, to }));
     } else {
-        steps.extend(stop_for_other_user(observed, build, history));
+        if let Some(stop) = stop_for_other_user(observed, build, history) {
+            steps.push(stop);
+        }
         steps.push(task(at_desired, Step::Start(to)));
     }
     steps

@@ -66,12 +66,15 @@ pub fn request(
         let mut observations = observations.iter();
         let observation = observations.find(|found| found.name == agent.desired.name);
         let refused = reason(&job.refused, &agent.desired.name);
-        real_agents.extend(observation.and_then(|found| real_agent(agent, found, refused, now)));
+        if let Some(row) = observation.and_then(|found| real_agent(agent, found, refused, now)) {
+            real_agents.push(row);
+        }
     }
     let mut errors = Vec::new();
     for refusal in &job.refused {
-        let row = refused_agent(refusal, &real_agents, now);
-        real_agents.extend(row);
+        if let Some(row) = refused_agent(refusal, &real_agents, now) {
+            real_agents.push(row);
+        }
         errors.push(brief(&refusal.to_string(), TEXT_LIMIT));
     }
     json::to_string(&Heartbeat {

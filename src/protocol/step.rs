@@ -62,6 +62,7 @@ impl Visitor for Place<Step> {
     fn map(&mut self) -> Result<Box<dyn de::Map + '_>> {
         Ok(Box::new(Reader {
             out: &mut self.out,
+            has_key: false,
             install: None,
             switch: None,
             start: None,
@@ -71,9 +72,10 @@ impl Visitor for Place<Step> {
     }
 }
 
-/// Reads an object of which exactly one member may be there.
+/// Reads an object with exactly one member.
 struct Reader<'a> {
     out: &'a mut Option<Step>,
+    has_key: bool,
     install: Option<Release>,
     switch: Option<Switch>,
     start: Option<Build>,
@@ -83,6 +85,9 @@ struct Reader<'a> {
 
 impl de::Map for Reader<'_> {
     fn key(&mut self, name: &str) -> Result<&mut dyn Visitor> {
+        if mem::replace(&mut self.has_key, true) {
+            return Err(Error);
+        }
         Ok(match name {
             "Install" => Deserialize::begin(&mut self.install),
             "Switch" => Deserialize::begin(&mut self.switch),
@@ -94,19 +99,17 @@ impl de::Map for Reader<'_> {
     }
 
     fn finish(&mut self) -> Result<()> {
-        let switch = self.switch.take();
-        let steps = [
-            self.install.take().map(Step::Install),
-            switch.map(|Switch { back, to }| Step::Switch { back, to }),
-            self.start.take().map(Step::Start),
-            self.stop.take().map(Step::Stop),
-            self.prune.take().map(Step::Prune),
-        ];
-        let mut steps = steps.into_iter().flatten();
-        let (Some(step), None) = (steps.next(), steps.next()) else {
-            return Err(Error);
-        };
-        *self.out = Some(step);
+        *self.out = Some(if let Some(release) = self.install.take() {
+            Step::Install(release)
+        } else if let Some(Switch { back, to }) = self.switch.take() {
+            Step::Switch { back, to }
+        } else if let Some(build) = self.start.take() {
+            Step::Start(build)
+        } else if let Some(version) = self.stop.take() {
+            Step::Stop(version)
+        } else {
+            Step::Prune(self.prune.take().ok_or(Error)?)
+        });
         Ok(())
     }
 }

@@ -85,13 +85,16 @@ impl<'a> Locations<'a> {
 
     /// Locks every location, in the order of their paths, so that two steps never wait for each other.
     pub fn lock(&self) -> Result<Vec<Lock>> {
-        let path = |agent: &Agent| agent.paths().agent.clone();
         let mut agents: Vec<&Agent> = Vec::new();
         for agent in self.all() {
-            let at = agents.partition_point(|other| path(other) < path(agent));
+            let at = agents.partition_point(|other| other.path() < agent.path());
             agents.insert(at, agent);
         }
-        agents.into_iter().map(lock).collect()
+        let mut locks = Vec::new();
+        for agent in agents {
+            locks.push(lock(agent)?);
+        }
+        Ok(locks)
     }
 
     fn all(&self) -> impl Iterator<Item = &Agent<'a>> {

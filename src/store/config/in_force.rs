@@ -21,8 +21,11 @@ impl Config {
     /// Returns one line for each setting, in the order of `check`.
     pub fn lines(&self) -> Vec<Line> {
         let at = |line| SETTINGS.iter().find(|setting| setting.line == Some(line));
-        let settings = (1..).map_while(at);
-        settings.map(|setting| self.line(setting)).collect()
+        let mut lines = Vec::new();
+        while let Some(setting) = at(lines.len() + 1) {
+            lines.push(self.line(setting));
+        }
+        lines
     }
 
     fn line(&self, setting: &Setting) -> Line {

@@ -86,7 +86,7 @@ pub(super) struct Setting {
     pub(super) set: fn(&mut Config, Plain) -> Result<(), String>,
     pub(super) get: fn(&Config) -> Plain<'_>,
     /// The position of its line in the output of `check`, if it has one: 1 and up, without gaps.
-    pub(super) line: Option<u8>,
+    pub(super) line: Option<usize>,
     /// What `check` prints after a number.
     pub(super) unit: &'static str,
     /// What `check` prints for an empty text: the value that the system gives.
