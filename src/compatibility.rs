@@ -37,7 +37,7 @@ const ODD: &str = "a\u{0}\u{1}\u{8}\t\n\u{b}\u{c}\r\u{1f}\u{7f} \"\\/\u{e9}\u{20
 
 fn ledger() -> Ledger {
     let mut ledger = Ledger::default();
-    ledger.agents.insert(name("a-new-one"), Box::default());
+    ledger.agents.insert("a-new-one".to_owned(), Box::default());
     let history = AgentHistory {
         desired_digest: "dc5f1a2f1a3ce4f1d8d5c1d2c7e8b9a0".to_owned(),
         host_failures: 1,
@@ -65,7 +65,7 @@ fn ledger() -> Ledger {
         trial: None,
         set_aside: None,
     };
-    ledger.agents.insert(name("demo"), Box::new(history));
+    ledger.agents.insert("demo".to_owned(), Box::new(history));
     ledger
 }
 

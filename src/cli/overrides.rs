@@ -220,7 +220,7 @@ fn without_pin(own_dir: &Path, name: &AgentName, agent: &AgentStatus) -> String 
 
 fn history(own_dir: &Path, name: &AgentName) -> Option<Box<AgentHistory>> {
     let mut ledger = ledger::peek(&layout::ledger(own_dir))?;
-    ledger.agents.get_mut(name).map(mem::take)
+    ledger.agents.get_mut(name.as_str()).map(mem::take)
 }
 
 /// Returns how the server's entry has failed, whether the updater still follows a pin or not any more.

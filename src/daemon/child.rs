@@ -23,6 +23,8 @@ use crate::text;
 
 /// After TERM a child has this time to end its script and itself. Then its group gets KILL.
 const KILL_AFTER: Duration = Duration::from_secs(5);
+/// How std begins its message when an allocation fails.
+const OUT_OF_MEMORY: &str = "memory allocation";
 const CHUNK: usize = 4096;
 /// The chunks that are read from one child before the others have their turn.
 const CHUNKS_AT_ONCE: u32 = 16;
@@ -142,7 +144,7 @@ impl Child {
             return Some(event);
         }
         // An allocation failure is printed first, and a backtrace after it.
-        if !line.starts_with("note: ") && !self.words.contains("memory allocation") {
+        if !line.starts_with("note: ") && !self.words.starts_with(OUT_OF_MEMORY) {
             self.words = text::brief(line, 300);
         }
         if !log::pass_on(line) && !line.is_empty() {
@@ -175,7 +177,7 @@ impl Child {
         }
         let mut why = match (&self.overdue, status.signal()) {
             (Some(overdue), _) => overdue.clone(),
-            (None, Some(libc::SIGABRT)) if self.words.contains("memory allocation") => {
+            (None, Some(libc::SIGABRT)) if self.words.starts_with(OUT_OF_MEMORY) => {
                 "it needed more memory than any honest answer or archive does".to_owned()
             }
             (None, Some(libc::SIGALRM)) => "it made no progress".to_owned(),

@@ -119,7 +119,10 @@ fn undeleted(target: &Path) -> &Path {
 
 /// Returns whether the process of this link of /proc has the mounts of this process.
 fn shares_mounts(link: &Path) -> bool {
-    let mounts = |proc: &Path| fs::read_link(proc.join("ns/mnt")).ok();
+    let mounts = |proc: &Path| {
+        let link = fs::read_link(proc.join("ns/mnt"));
+        link.unwrap_or_default().into_os_string()
+    };
     mounts(disk::parent(link)) == mounts(Path::new("/proc/self"))
 }
 

@@ -10,7 +10,7 @@ use std::io::ErrorKind;
 use std::mem;
 use std::path::Path;
 
-// Not Deserialize: its `default` would make `Default::default` ambiguous.
+// Not `use Deserialize`: its `default` would make `Default::default` ambiguous.
 use miniserde::Serialize;
 
 use crate::json;
@@ -24,41 +24,36 @@ const LEDGER_LIMIT: u64 = 16 << 20;
 /// Agents that left the desired state are remembered, so that they are found if they come back. This many at most.
 const UNNAMED_KEPT: usize = 256;
 
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, miniserde::Deserialize)]
 pub struct Ledger {
-    /// Boxed, so that the nodes of the map stay small.
-    pub agents: BTreeMap<AgentName, Box<AgentHistory>>,
+    /// The history of each agent under its name. Boxed, so that the nodes of the map stay small.
+    pub agents: BTreeMap<String, Box<AgentHistory>>,
 }
 
 impl Ledger {
     /// Returns `None` if the text is no ledger. Skips names that no agent can have.
     pub fn read(text: &str) -> Option<Self> {
-        #[derive(miniserde::Deserialize)]
-        struct Written {
-            agents: BTreeMap<String, Box<AgentHistory>>,
-        }
-
-        let written: Written = json::read(text)?;
-        let mut ledger = Self::default();
-        for (name, history) in written.agents {
-            if let Some(name) = AgentName::parse(&name) {
-                ledger.agents.insert(name, history);
-            }
-        }
+        let mut ledger: Self = json::read(text)?;
+        ledger.retain(&mut |name, _| AgentName::parse(name).is_some());
         Some(ledger)
     }
 
     /// Forgets agents that the desired state names no more, except some of those that may still run because of us.
     pub fn forget_unnamed(&mut self, is_named: impl Fn(&AgentName) -> bool) {
         let mut unnamed = 0;
+        self.retain(&mut |name, history| {
+            let is_kept = AgentName::parse(name).is_some_and(|name| is_named(&name));
+            let may_run = history.last_good.is_some() && unnamed < UNNAMED_KEPT;
+            unnamed += usize::from(!is_kept && may_run);
+            is_kept || may_run
+        });
+    }
+
+    fn retain(&mut self, is_kept: &mut dyn FnMut(&str, &AgentHistory) -> bool) {
         for (name, history) in mem::take(&mut self.agents) {
-            if !is_named(&name) {
-                if history.last_good.is_none() || unnamed == UNNAMED_KEPT {
-                    continue;
-                }
-                unnamed += 1;
+            if is_kept(&name, &history) {
+                self.agents.insert(name, history);
             }
-            self.agents.insert(name, history);
         }
     }
 }
@@ -106,8 +101,11 @@ mod tests {
     fn a_ledger_from_before_the_newest_fields_is_read() {
         let ledger = |unfinished_start| {
             let mut ledger = Ledger::default();
-            let name = AgentName::parse("demo").expect("valid");
-            ledger.agents.entry(name).or_default().unfinished_start = unfinished_start;
+            ledger
+                .agents
+                .entry("demo".to_owned())
+                .or_default()
+                .unfinished_start = unfinished_start;
             json::to_string(&ledger)
         };
         let old = ledger(None).replace(
@@ -134,7 +132,7 @@ mod tests {
         let mut ledger = Ledger::default();
         let name = |text: &str| AgentName::parse(text).expect("valid");
         for number in 0..=UNNAMED_KEPT {
-            let history = ledger.agents.entry(name(&format!("left{number}")));
+            let history = ledger.agents.entry(format!("left{number}"));
             history.or_default().last_good = Some(Deployment {
                 location: Location {
                     work_dir: "/work".to_owned(),
@@ -147,18 +145,18 @@ mod tests {
             });
         }
         for text in ["never-ran", "still-desired"] {
-            ledger.agents.entry(name(text)).or_default();
+            ledger.agents.entry(text.to_owned()).or_default();
         }
         ledger.forget_unnamed(|agent| *agent == name("still-desired"));
         assert_eq!(ledger.agents.len(), UNNAMED_KEPT + 1);
-        assert!(ledger.agents.contains_key(&name("still-desired")));
-        assert!(!ledger.agents.contains_key(&name("never-ran")));
+        assert!(ledger.agents.contains_key("still-desired"));
+        assert!(!ledger.agents.contains_key("never-ran"));
     }
 
     #[test]
     fn an_impossible_name_is_skipped_and_a_wrong_field_makes_the_ledger_unreadable() {
         let mut ledger = Ledger::default();
-        let names = ["z", "a"].map(|name| AgentName::parse(name).expect("valid"));
+        let names = ["z", "a"].map(str::to_owned);
         ledger
             .agents
             .extend(names.map(|name| (name, Box::default())));

@@ -18,9 +18,8 @@ const INODES_WANTED: u64 = 1000;
 
 /// Warns of the first file that a crash has left over. The directory must not be in use.
 pub(super) fn check_leftovers(dir: &Path, is_leftover: fn(&OsStr) -> bool) {
-    let names = match disk::names(dir) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return,
-        names => names.into_iter().flatten(),
+    let Ok(names) = disk::names(dir) else {
+        return;
     };
     for name in names {
         let name = match name.at("read", dir) {

@@ -299,7 +299,8 @@ fn check_sudo(sudo: &str) {
         Ok((_, text)) => text,
         Err(error) => error.to_string(),
     };
-    if text.contains(job::ON_STDIN) {
+    let answer = format!("ops-updater: cannot read {}", job::ON_STDIN);
+    if text.lines().any(|line| line.starts_with(&answer)) {
         return ok(format_args!("{sudo}"));
     }
     let text = text::brief(&text, 200);

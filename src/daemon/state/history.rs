@@ -48,18 +48,18 @@ impl SavedLedger {
     }
 
     pub(super) fn get(&self, name: &AgentName) -> Option<&AgentHistory> {
-        Some(self.ledger.agents.get(name)?)
+        Some(self.ledger.agents.get(name.as_str())?)
     }
 
     /// Returns the history of an agent, to be changed.
     pub(super) fn entry(&mut self, name: &AgentName) -> &mut AgentHistory {
         self.is_touched = true;
-        self.ledger.agents.entry(name.clone()).or_default()
+        self.ledger.agents.entry(name.to_string()).or_default()
     }
 
     /// Returns the history of an agent that has one, to be changed.
     pub(super) fn get_mut(&mut self, name: &AgentName) -> Option<&mut AgentHistory> {
-        let history = self.ledger.agents.get_mut(name)?;
+        let history = self.ledger.agents.get_mut(name.as_str())?;
         self.is_touched = true;
         Some(history)
     }

@@ -6,12 +6,13 @@ use crate::model::{HAS_USER, has_user, is_url};
 use crate::text::{printable, without_passwords};
 
 /// The value of `server` in cfg.example.json is `${meta_server}`.
-const PLACEHOLDER: &str = "${";
+const PLACEHOLDER: &[u8] = b"${";
 const DEFAULT_PATH: &str = "/api/heartbeat";
 
 /// Whether nobody has replaced the example's value yet.
 pub(super) fn is_placeholder(server: &str) -> bool {
-    server.contains(PLACEHOLDER)
+    let mut pairs = server.as_bytes().windows(2);
+    pairs.any(|pair| pair == PLACEHOLDER)
 }
 
 /// Returns the URL of heartbeats. `host:port` is the original's form; a scheme and a path are kept if they are given.
