@@ -5,14 +5,10 @@ use miniserde::Serialize;
 
 use crate::agent::receipt::Receipt;
 use crate::json;
-use crate::model::{AgentName, Build, Deployment, Location, Version, WireAgent};
+use crate::model::{Build, Deployment, Location, Version, WireAgent};
 use crate::plan::history::{self, AgentHistory, UnfinishedStart};
 use crate::protocol::status::{AgentStatus, Counts, HeartbeatStatus, Status};
 use crate::store::ledger::Ledger;
-
-fn name(text: &str) -> AgentName {
-    AgentName::parse(text).expect("a name")
-}
 
 fn version(text: &str) -> Version {
     Version::parse(text).expect("a version")

@@ -263,7 +263,8 @@ impl<'a> Agent<'a> {
                 let had_started = started_since.is_some();
                 let has_failed = misses >= MISSES && (had_started || script_failed);
                 if has_failed || !had_started && is_late {
-                    return Err(not_started(version, had_started, &observed.status));
+                    let failure = not_started(version, had_started, &observed.status);
+                    return Err(Box::new(failure));
                 }
             } else if is_late {
                 return Err(Box::new(Failure {
@@ -300,7 +301,7 @@ impl<'a> Agent<'a> {
     }
 }
 
-fn not_started(version: &Version, had_started: bool, status: &str) -> Box<Failure> {
+fn not_started(version: &Version, had_started: bool, status: &str) -> Failure {
     let probation = PROBATION.as_secs();
     let error = if had_started {
         format!(
@@ -310,7 +311,7 @@ fn not_started(version: &Version, had_started: bool, status: &str) -> Box<Failur
         format!("{version} did not start, its status is {status:?}")
     };
     let fault = Fault::Version;
-    Box::new(Failure { fault, error })
+    Failure { fault, error }
 }
 
 fn sleep_longer(pause: &mut Duration) {

@@ -7,6 +7,7 @@ use miniserde::{Deserialize, Serialize};
 use super::location::Location;
 use super::names::Version;
 use super::release::{Build, Deployment, Release};
+use crate::error::Error;
 
 /// One coarse, idempotent step of one agent. Its text is the log line, the dry run and the test oracle.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -93,4 +94,14 @@ pub type Outcome = Result<(), Box<Failure>>;
 pub struct Failure {
     pub fault: Fault,
     pub error: String,
+}
+
+/// An error of the updater's own work is the host's fault. What blames a version makes its `Failure` itself.
+impl From<Error> for Box<Failure> {
+    fn from(error: Error) -> Self {
+        Self::new(Failure {
+            fault: Fault::Host,
+            error: error.to_string(),
+        })
+    }
 }

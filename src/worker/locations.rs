@@ -16,7 +16,6 @@ use crate::os::holder;
 use crate::os::lock::{self, Lock};
 use crate::os::signals::Signals;
 use crate::protocol::job::StepJob;
-use crate::worker::report::host_failure;
 
 /// Another step on the same agent was left by a killed daemon, and ends soon. If it does not, this step fails and is
 /// tried again later.
@@ -78,7 +77,7 @@ impl<'a> Locations<'a> {
     /// Stops the agent at the other locations: a start there that was never seen to end must not run beside a new one.
     pub fn stop_others(&self) -> Outcome {
         for other in &self.others {
-            other.stop().map_err(host_failure)?;
+            other.stop()?;
         }
         Ok(())
     }

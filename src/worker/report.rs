@@ -1,21 +1,9 @@
 //! What a step worker reports to the daemon: that it must not be ended, and how it ended.
 
-use crate::error::{Error, Result};
-use crate::model::{Failure, Fault, Observation, Observed};
+use crate::error::Result;
+use crate::model::{Failure, Observation, Observed};
 use crate::protocol::event::{Event, What};
 use crate::protocol::job::StepJob;
-
-/// Blames the host for an error.
-#[allow(
-    clippy::needless_pass_by_value,
-    reason = "it is an argument of map_err"
-)]
-pub(super) fn host_failure(error: Error) -> Box<Failure> {
-    Box::new(Failure {
-        fault: Fault::Host,
-        error: error.to_string(),
-    })
-}
 
 /// Reports that from now on the daemon must not end this process.
 pub(super) fn critical(phase: &str) -> Result<()> {

@@ -10,7 +10,7 @@ use crate::protocol::event::{Event, STOPPING};
 use crate::protocol::job::StepJob;
 use crate::worker::in_force::{put_in_force, stage};
 use crate::worker::locations::Locations;
-use crate::worker::report::{self, host_failure};
+use crate::worker::report;
 
 /// Puts the build in force if it is not, starts the agent and watches it. Does nothing if it runs already.
 pub(super) fn start(
@@ -33,14 +33,14 @@ pub(super) fn start(
         return Ok(());
     }
     if !job.role.moving {
-        Event::phase("starting").map_err(host_failure)?;
+        Event::phase("starting")?;
     }
     let was_in_force = observed.is_in_force(build);
     if !was_in_force {
         replace_version(agent, build)?;
     } else if observed.state == AgentState::Stopped
         // What its `control` has lost sight of must not run beside it.
-        && agent.end_leftovers_unless_back(&build.version).map_err(host_failure)?
+        && agent.end_leftovers_unless_back(&build.version)?
     {
         return Ok(());
     }
@@ -53,9 +53,9 @@ pub(super) fn start(
 
 /// Puts the build in force. Somebody else may have started another version meanwhile, and two must never run.
 fn replace_version(agent: &Agent, build: &Build) -> Outcome {
-    let staged = stage(agent, &build.version, "version.tmp").map_err(host_failure)?;
-    agent.stop().map_err(host_failure)?;
-    put_in_force(agent, build, staged).map_err(host_failure)
+    let staged = stage(agent, &build.version, "version.tmp")?;
+    agent.stop()?;
+    Ok(put_in_force(agent, build, staged)?)
 }
 
 /// Removes what an agent that does not start as its new user would leave in the way of the old one.
@@ -69,9 +69,8 @@ fn remove_failed_start(agent: &Agent) {
 
 /// Stops the agent, and ends when it is gone.
 pub(super) fn stop(agent: &Agent) -> Outcome {
-    Event::phase(STOPPING)
-        .and_then(|()| agent.stop())
-        .map_err(host_failure)
+    Event::phase(STOPPING)?;
+    Ok(agent.stop()?)
 }
 
 /// Stops the agent, so that another worker can start it as its new user. Starts it again if the daemon is gone, because
@@ -79,8 +78,8 @@ pub(super) fn stop(agent: &Agent) -> Outcome {
 pub(super) fn stop_for_move(agent: &Agent, signals: &Signals) -> Outcome {
     let before = agent.on_disk().current;
     signals.ignore_term();
-    report::critical(STOPPING).map_err(host_failure)?;
-    agent.stop().map_err(host_failure)?;
+    report::critical(STOPPING)?;
+    agent.stop()?;
     match before {
         Some(build) if fd::is_stdout_closed() => {
             log::info(format_args!(

@@ -4,7 +4,7 @@
 use crate::agent::lifecycle::Agent;
 use crate::agent::paths::Paths;
 use crate::error::{At, Result};
-use crate::model::{Failure, Observed, Outcome, Step};
+use crate::model::{Observed, Outcome, Step};
 use crate::os::signals::Signals;
 use crate::os::user;
 use crate::protocol::job::StepJob;
@@ -13,7 +13,7 @@ use crate::worker::install;
 use crate::worker::locations::Locations;
 use crate::worker::permission;
 use crate::worker::prune::prune;
-use crate::worker::report::{self, host_failure};
+use crate::worker::report;
 use crate::worker::start_stop;
 use crate::worker::switch::switch;
 
@@ -32,7 +32,7 @@ pub fn run(job: &StepJob) -> Result<()> {
             // The agent may well be there, and even run.
             let mut unknown = nothing_observed();
             unknown.set_no_answer(&error.to_string());
-            report::done(job, Some(host_failure(error)), false, (unknown, None))
+            report::done(job, Some(error.into()), false, (unknown, None))
         }
     }
 }
@@ -59,7 +59,10 @@ fn run_as_user(job: &StepJob, entered: Entered, signals: &Signals) -> Result<()>
         Some(step) => run_locked(job, &locations, signals, step, entered.md5),
         None => Ok(()),
     };
-    let failure = outcome.err().map(|failure| with_user(failure, job));
+    let mut failure = outcome.err();
+    if let (Some(failure), Some(user)) = (&mut failure, &job.role.run_as) {
+        failure.error = format!("{} (as {user})", failure.error);
+    }
     let elsewhere = locations.previous.as_ref();
     let has_started = locations.desired.has_started() || elsewhere.is_some_and(Agent::has_started);
     let observed = (
@@ -69,14 +72,6 @@ fn run_as_user(job: &StepJob, entered: Entered, signals: &Signals) -> Result<()>
     report::done(job, failure, has_started, observed)
 }
 
-/// Returns the failure with the user added to its text, if that is not the daemon's user.
-fn with_user(mut failure: Box<Failure>, job: &StepJob) -> Box<Failure> {
-    if let Some(user) = &job.role.run_as {
-        failure.error = format!("{} (as {user})", failure.error);
-    }
-    failure
-}
-
 fn run_locked(
     job: &StepJob,
     locations: &Locations,
@@ -84,14 +79,14 @@ fn run_locked(
     step: &Step,
     md5: Option<String>,
 ) -> Outcome {
-    let _locks = locations.lock().map_err(host_failure)?;
+    let _locks = locations.lock()?;
     let agent = &locations.desired;
     match step {
-        Step::Install(release) => install::install(agent, release, md5).map_err(host_failure),
+        Step::Install(release) => Ok(install::install(agent, release, md5)?),
         Step::Switch { back, to } => switch(locations, signals, back.as_ref(), to),
         Step::Start(build) => start_stop::start(job, locations, signals, build),
         Step::Stop(_) if job.is_move => start_stop::stop_for_move(agent, signals),
         Step::Stop(_) => start_stop::stop(agent),
-        Step::Prune(keep) => prune(agent, keep).map_err(host_failure),
+        Step::Prune(keep) => Ok(prune(agent, keep)?),
     }
 }

@@ -10,7 +10,7 @@ use crate::os::signals::Signals;
 use crate::protocol::event::Event;
 use crate::worker::in_force::{put_in_force, stage};
 use crate::worker::locations::Locations;
-use crate::worker::report::{self, host_failure};
+use crate::worker::report;
 
 /// Switches to the build `to`, and back to `back` if `to` does not start.
 ///
@@ -22,7 +22,7 @@ pub(super) fn switch(
     to: &Build,
 ) -> Outcome {
     signals.ignore_term();
-    report::critical("switching").map_err(host_failure)?;
+    report::critical("switching")?;
     // An install that was killed at its very end left its download. A failure here is no reason to wait.
     let _ = disk::remove_tree(&locations.desired.paths().staging(&to.version, ".part"));
     locations.stop_others()?;
@@ -35,29 +35,29 @@ pub(super) fn switch(
     } else {
         change_version(locations, to)
     };
-    if let Err(failure) = changed {
-        return Err(match way_back {
-            Some(way_back) => way_back.restart_previous(failure),
-            None => failure,
-        });
+    if let Err(mut failure) = changed {
+        if let Some(way_back) = way_back {
+            way_back.restart_previous(&mut failure);
+        }
+        return Err(failure);
     }
-    let Err(failure) = start_or_watch(locations, to) else {
+    let Err(mut failure) = start_or_watch(locations, to) else {
         if let Some(replaced) = &before.current {
             add_missing_receipt(locations, &replaced.version);
         }
         return Ok(());
     };
-    Err(match way_back {
-        Some(way_back) => way_back.roll_back(failure),
-        None => failure,
-    })
+    if let Some(way_back) = way_back {
+        way_back.roll_back(&mut failure);
+    }
+    Err(failure)
 }
 
 /// Stops the agent where it lived before.
 fn stop_previous(locations: &Locations) -> Outcome {
     match &locations.previous {
         Some(previous) => {
-            previous.stop().map_err(host_failure)?;
+            previous.stop()?;
             locations.desired.note_stop();
             Ok(())
         }
@@ -70,9 +70,7 @@ fn resume(locations: &Locations, to: &Build) -> Outcome {
     stop_previous(locations)?;
     let agent = &locations.desired;
     if agent.state() == AgentState::Stopped {
-        agent
-            .end_leftovers_unless_back(&to.version)
-            .map_err(host_failure)?;
+        agent.end_leftovers_unless_back(&to.version)?;
     }
     Ok(())
 }
@@ -102,10 +100,10 @@ fn change_version(locations: &Locations, to: &Build) -> Outcome {
 fn stop_and_replace(locations: &Locations, to: &Build) -> Outcome {
     let agent = &locations.desired;
     // Everything that a full disk could refuse is written before anything is stopped.
-    let staged = stage(agent, &to.version, "version.tmp").map_err(host_failure)?;
+    let staged = stage(agent, &to.version, "version.tmp")?;
     stop_previous(locations)?;
-    agent.stop().map_err(host_failure)?;
-    put_in_force(agent, to, staged).map_err(host_failure)
+    agent.stop()?;
+    Ok(put_in_force(agent, to, staged)?)
 }
 
 /// Starts the agent, or only watches it if a switch that was interrupted has started it already.
@@ -131,27 +129,24 @@ impl<'a> WayBack<'a> {
         Ok(Self {
             locations,
             back,
-            staged: staged.map_err(host_failure)?,
+            staged: staged?,
         })
     }
 
     /// Starts the agent again at its previous location, if it was stopped there before the change failed.
-    fn restart_previous(self, failure: Box<Failure>) -> Box<Failure> {
-        let back = self.back;
-        match &self.locations.previous {
-            Some(previous) if previous.check().is_down() => {
-                with_return(failure, back, self.start_back())
-            }
-            _ => failure,
+    fn restart_previous(self, failure: &mut Failure) {
+        if let Some(previous) = &self.locations.previous
+            && previous.check().is_down()
+        {
+            add_return(failure, self.back, self.start_back());
         }
     }
 
     /// Goes back after a failed start. The failure stays that of the start; the outcome of the return is added to it.
-    fn roll_back(self, failure: Box<Failure>) -> Box<Failure> {
+    fn roll_back(self, failure: &mut Failure) {
         // An error means that the daemon is gone, which must not keep the old version down.
         let _ = Event::phase("rollback");
-        let back = self.back;
-        with_return(failure, back, self.stop_and_start_back())
+        add_return(failure, self.back, self.stop_and_start_back());
     }
 
     fn stop_and_start_back(self) -> Outcome {
@@ -161,10 +156,10 @@ impl<'a> WayBack<'a> {
         let stopped = agent.stop_anyway();
         self.locations.current().note_stop();
         if self.locations.previous.is_some() {
-            disk::remove_tree(&agent.paths().version_file()).map_err(host_failure)?;
+            disk::remove_tree(&agent.paths().version_file())?;
         }
         self.start_back()?;
-        stopped.map_err(host_failure)
+        Ok(stopped?)
     }
 
     /// Starts what ran before. Puts it in force first, if an interrupted switch has put another build in force there.
@@ -174,14 +169,14 @@ impl<'a> WayBack<'a> {
         if agent.on_disk().is_in_force(build) {
             drop(self.staged);
         } else {
-            put_in_force(agent, build, self.staged).map_err(host_failure)?;
+            put_in_force(agent, build, self.staged)?;
         }
         agent.start_and_watch(&build.version)
     }
 }
 
-/// Returns the failure with the outcome of the return to `back` added to its text.
-fn with_return(mut failure: Box<Failure>, back: &Deployment, returned: Outcome) -> Box<Failure> {
+/// Adds the outcome of the return to `back` to the text of the failure.
+fn add_return(failure: &mut Failure, back: &Deployment, returned: Outcome) {
     failure.error = match returned {
         Ok(()) => format!("{}; back to {}", failure.error, back.build),
         Err(again) => format!(
@@ -189,7 +184,6 @@ fn with_return(mut failure: Box<Failure>, back: &Deployment, returned: Outcome) 
             failure.error, back.build, again.error
         ),
     };
-    failure
 }
 
 /// Writes a receipt for a version that ran and was replaced, if it has none: the updater can then go back to it and

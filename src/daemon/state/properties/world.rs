@@ -239,7 +239,7 @@ impl World {
             .history
             .ledger
             .agents
-            .entry(self.name.clone())
+            .entry(self.name.to_string())
             .or_default();
         let desired_digest = history.desired_digest.clone();
         **history = AgentHistory {
