@@ -134,7 +134,8 @@ pub fn is_in_stores(stores: &[String], url: &str) -> bool {
         let mut codes = [b"%2e", b"%2f", b"%5c"].into_iter();
         codes.any(|code| three.eq_ignore_ascii_case(code))
     };
-    if path.contains('\\') || path.as_bytes().windows(3).any(is_encoded) {
+    // Tomcat drops what follows a `;`, and then takes `..;x` for `..`.
+    if path.contains('\\') || path.contains("/..;") || path.as_bytes().windows(3).any(is_encoded) {
         return false;
     }
     let mut stores = stores.iter().filter_map(|store| parts(store));
@@ -169,6 +170,7 @@ mod tests {
             "http://STORE/a/b/c.tar.gz",
             "http://store/a/b?x=/../y",
             "http://store/a/b/c%20d",
+            "http://store/a/b/..c;d/e;f/...;g",
             "https://tls:8443",
             "https://tls:8443/x",
         ] {
@@ -194,6 +196,8 @@ mod tests {
             "http://store/a/b/../c",
             "http://store/a/b/..",
             "http://store/a/b/%2E%2e/c",
+            "http://store/a/b/..;/c",
+            "http://store/a/b/..;x=y/c",
             "http://store/a/b/..%2fc",
             "http://store/a/b/x%2f..%2F..%5cc",
             "ftp://store/a/b",
