@@ -15,15 +15,21 @@ pub fn printable(text: &str) -> String {
 }
 
 /// Replaces what stands before an `@`, back to the quote that begins a string of JSON: in a URL it is the user and the
-/// password. It is for refused values and debug lines, so it rather replaces too much: a password may hold a slash.
+/// password. It is for refused values and debug lines, so it rather replaces too much: a password may hold a slash or a quote.
 pub fn without_passwords(text: &str) -> String {
     let mut out = String::new();
+    let (mut start, mut last) = (0, ' ');
     for c in text.chars() {
         if c == '@' {
-            out.truncate(out.rfind('"').map_or(0, |at| at + 1));
+            out.truncate(start);
             out.push_str("***");
         }
         out.push(c);
+        // A quote elsewhere ends a string, or is a part of it.
+        if c == '"' && matches!(last, '{' | '[' | ',' | ':' | ' ' | '\n') {
+            start = out.len();
+        }
+        last = c;
     }
     out
 }
@@ -129,6 +135,9 @@ mod tests {
                 r#"{"a":"http:\/\/u:p@b","c":"d@e"}"#,
                 r#"{"a":"***@b","c":"***@e"}"#,
             ),
+            (r#"{"a": "u:p\"w@b"}"#, r#"{"a": "***@b"}"#),
+            (r#"user:p"w@store"#, "***@store"),
+            (r#""""@"#, r#""***@"#),
             ("http://store/x", "http://store/x"),
         ] {
             assert_eq!(without_passwords(text), shown);

@@ -26,7 +26,7 @@ pub(super) fn target(from: &str, location: &str) -> Result<String, String> {
 fn resolve(from: &str, location: &str) -> Option<String> {
     let location = before(location, b"#");
     let (_, base, path) = url_parts(from)?;
-    let path = before(path, b"?");
+    let path = before(path, b"?#");
     // Only a scheme before the path makes it absolute: a query may hold another URL.
     let is_absolute = before(location, b"/?").contains(':');
     let (start, base, path) = match location.as_bytes() {
@@ -122,6 +122,8 @@ mod tests {
             assert_eq!(target(from, location).as_deref(), Ok(wanted), "{location}");
         }
         assert_eq!(target("http://h", "x").as_deref(), Ok("http://h/x"));
+        assert_eq!(target("http://h/a#b/c", "x").as_deref(), Ok("http://h/x"));
+        assert_eq!(target("http://h/a#b", "?x").as_deref(), Ok("http://h/a?x"));
         let query = format!("http://other/x?X-Amz-Signature={}", "f".repeat(3000));
         assert_eq!(target(from, &query).as_deref(), Ok(query.as_str()));
     }
@@ -146,6 +148,10 @@ mod tests {
             ),
             (
                 "http://user:can/ary@other/",
+                format!("{no_url}\"***@other/\""),
+            ),
+            (
+                "ftp:user:can\"ary@other/",
                 format!("{no_url}\"***@other/\""),
             ),
             (
