@@ -8,6 +8,10 @@ use crate::text::brief;
 
 /// Bytes that are inflated at once.
 const CHUNK: usize = 64 << 10;
+/// How much of a body is searched for `TAGS`, in bytes.
+const SEARCHED: usize = 4096;
+/// Beginnings of tags, one of which each page has.
+const TAGS: [&[u8]; 6] = [b"<html", b"<head", b"<h1", b"<body", b"<script", b"<title"];
 /// The first two bytes of a gzip file (RFC 1952).
 pub(super) const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
@@ -54,14 +58,18 @@ pub(super) fn too_large(limit: u64) -> Cause {
 }
 
 /// Returns whether a body is a page for a browser, such as a login. The Content-Type alone does not tell: frameworks label
-/// all that they send as HTML.
+/// all that they send as HTML, also XML and the configuration of Apache, which begins with a `<` too.
 pub(super) fn is_html(content_type: &str, body: &[u8]) -> bool {
     let mark = if begins(body, b"\xef\xbb\xbf") { 3 } else { 0 };
     let body = body[mark..].trim_ascii_start();
     if begins(body, b"<!doctype html") || begins(body, b"<html") {
         return true;
     }
-    begins(content_type.as_bytes(), b"text/html") && begins(body, b"<") && !begins(body, b"<?xml")
+    let body = &body[..body.len().min(SEARCHED)];
+    begins(content_type.as_bytes(), b"text/html")
+        && begins(body, b"<")
+        && !begins(body, b"<?xml")
+        && (0..body.len()).any(|at| TAGS.iter().any(|tag| begins(&body[at..], tag)))
 }
 
 fn begins(text: &[u8], with: &[u8]) -> bool {
@@ -81,6 +89,9 @@ mod tests {
             ("text/plain", "\n<HTML lang=en>"),
             ("text/html; charset=utf-8", "<!-- login --><html>"),
             ("Text/HTML", "  <script>location = '/login'</script>"),
+            ("text/html", "<center><h1>502</h1>\n<TITLE>x</title>"),
+            ("text/html", "<head><meta http-equiv=refresh></head>"),
+            ("text/html", "<h1>Forbidden</h1>"),
         ] {
             assert!(is_html(kind, body.as_bytes()), "{kind} {body}");
         }
@@ -89,6 +100,12 @@ mod tests {
             ("text/html", "key = value\n"),
             ("text/html", ""),
             ("text/html", "<?xml version='1.0'?><config/>"),
+            ("text/html", "<configuration><appender/></configuration>"),
+            ("text/html", "<!-- our license -->\n<Server port='80'/>"),
+            (
+                "text/html; charset=utf-8",
+                "<VirtualHost *:80>\n</VirtualHost>",
+            ),
             ("application/xml", "<config/>"),
             ("", "<"),
             ("", "# <html>"),

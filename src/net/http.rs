@@ -21,7 +21,7 @@ use super::reach::{self, Redirected};
 use super::redirect;
 use crate::build_info::VERSION;
 use crate::error::{At, Cause, Error, Result};
-use crate::model::{HAS_USER, has_user};
+use crate::model::{HAS_USER, has_user, is_url};
 use crate::net::stores;
 use crate::text::{brief, without_passwords};
 
@@ -66,6 +66,9 @@ pub fn post(url: &str, body: String, limit: u64) -> Result<Answer> {
     if let Some(location) = location(&answer) {
         let target = redirect::target(url, location);
         let (text, target, hint) = match &target {
+            Ok(target) if has_tls(target) => {
+                ("redirects to ", target, ", but https is not supported")
+            }
             Ok(target) => ("redirects to ", target, "; put that into server"),
             Err(cause) => ("", cause, ""),
         };
@@ -105,12 +108,14 @@ pub fn text(url: &str, limit: u64) -> Result<String> {
 /// be the same both times, because a connection cut in the middle looks like the end of the body. A page for browsers is
 /// refused, unless the name of the file says that it is one.
 pub fn small_file(url: &str, path: &Path, progress: Progress) -> Result<()> {
-    let name = path.as_os_str().as_bytes().to_ascii_lowercase();
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    let name = name.to_ascii_lowercase();
     let is = |end: &str| name.ends_with(end.as_bytes());
     // Apache calls a file encoded that ends so, although it is meant to be a gzip file.
     let is_gzip = is(".gz") || is(".tgz");
     let body = self::body(url, CONFIG_LIMIT, is_gzip, progress)?;
-    if body.is_html && !is(".html") && !is(".htm") {
+    // Also a template, such as page.html.j2.
+    if body.is_html && !name.windows(4).any(|part| part == b".htm") {
         return Err(Error::new("use", url, IS_HTML));
     }
     if !body.has_length {
@@ -162,16 +167,21 @@ pub(super) fn body(url: &str, limit: u64, is_gzip: bool, progress: Progress) -> 
 /// GETs from `offset` on, if the file is still the one of the validator, which may be empty. Redirects are followed here,
 /// because minreq would send every header on to any host.
 pub(super) fn open(url: &str, offset: u64, validator: &str) -> Result<ResponseLazy> {
-    // Entries are checked where they enter, but an operator may give any URL to `apply`.
-    if has_user(url) {
-        let cause = format!("it is {HAS_USER}");
+    // Entries are checked where they enter, but an operator may give any URL to `apply`. minreq would ask for half a password.
+    if !is_url(url) {
+        let cause = if has_user(url) {
+            HAS_USER
+        } else {
+            "no http URL in ASCII"
+        };
+        let cause = format!("it is {cause}");
         return Err(Error::new("fetch", without_passwords(url).as_str(), cause));
     }
     let (mut at, mut shown) = (url.to_owned(), url.to_owned());
     let mut redirected = None;
     for _ in 0..=REDIRECTS {
-        stores::check(&at)?;
-        if at.starts_with("https://") {
+        stores::check(&at, &shown)?;
+        if has_tls(&at) {
             let cause = "https is not supported, use http";
             return Err(Error::new("fetch", shown, cause));
         }
@@ -202,6 +212,10 @@ pub(super) fn open(url: &str, offset: u64, validator: &str) -> Result<ResponseLa
     }
     let cause = format!("more than {REDIRECTS} redirects");
     Err(Error::new("fetch", url, cause))
+}
+
+fn has_tls(url: &str) -> bool {
+    url.starts_with("https://")
 }
 
 /// Returns the Location of a redirect, empty if it has none.

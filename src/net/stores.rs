@@ -14,12 +14,12 @@ pub fn allow_only(stores: Vec<String>) {
     let _ = STORES.set(stores);
 }
 
-/// Fails for a URL that the policy does not allow.
-pub(super) fn check(url: &str) -> Result<()> {
+/// Fails for a URL that the policy does not allow. The error shows it in the form `shown`.
+pub(super) fn check(url: &str, shown: &str) -> Result<()> {
     match STORES.get() {
         Some(stores) if !is_in_stores(stores, url) => {
             let cause = "it is not below one of stores in policy.json";
-            Err(Error::new("fetch", url, cause))
+            Err(Error::new("fetch", shown, cause))
         }
         _ => Ok(()),
     }

@@ -146,7 +146,7 @@ fn a_redirect_to_outside_of_stores_is_not_followed() {
     }
     let mut host = Host::new();
     let secret = Faults::serve(|mut exchange| exchange.serve(b"secret"));
-    let target = format!("Location: {}", secret.url("/x"));
+    let target = format!("Location: {}", secret.url("/x?signature=canary"));
     let inside = host.meta.releases();
     let store = Faults::serve(move |mut exchange| {
         let path = exchange.path.clone();
@@ -174,6 +174,7 @@ fn a_redirect_to_outside_of_stores_is_not_followed() {
         let error = host.wait_error(name);
         let wanted = "it is not below one of stores in policy.json";
         assert!(error.contains(wanted), "{error}");
+        assert!(!error.contains("canary"), "{error}");
     }
     assert_eq!(secret.heads(), [""; 0], "nobody asked there");
 }

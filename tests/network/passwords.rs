@@ -150,12 +150,24 @@ fn a_server_with_a_password_is_a_mistake_in_cfg_json_that_is_told_without_it() {
 
 #[test]
 fn apply_takes_no_url_with_a_password() {
-    let host = Host::new();
-    let url = format!("http://user:{CANARY}@127.0.0.1:1/desired.json");
-    let output = host.run_with(&["apply", &url]);
-    assert_eq!(output.status.code(), Some(1));
-    let text = [output.stdout, output.stderr].concat();
-    let text = String::from_utf8_lossy(&text);
-    assert!(text.contains("a URL with user and password"), "{text}");
-    assert!(!text.contains(CANARY), "{text}");
+    for (password, wanted) in [
+        (CANARY.to_owned(), "it is a URL with user and password"),
+        (format!("x\"{CANARY}"), "it is a URL with user and password"),
+        (format!("{CANARY}/{CANARY}"), "it is no http URL"),
+        (format!("{CANARY}?{CANARY}"), "it is no http URL"),
+    ] {
+        let host = Host::new();
+        let url = format!("http://user:{password}@127.0.0.1:1/desired.json");
+        let output = host.run_with(&["apply", &url]);
+        assert_eq!(output.status.code(), Some(1));
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text);
+        assert!(text.contains(wanted), "{text}");
+        assert!(!text.contains(CANARY), "{text}");
+        let files = tree(&host.dir).into_keys().filter(|path| path.is_file());
+        for path in files {
+            let bytes = fs::read(&path).unwrap_or_default();
+            assert!(!holds_canary(&bytes), "{}", path.display());
+        }
+    }
 }

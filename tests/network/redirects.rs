@@ -199,7 +199,7 @@ fn a_redirected_heartbeat_is_not_sent_on_and_names_its_target() {
         ),
         (
             "https://meta.test/api".to_owned(),
-            "302 Found, redirects to https://meta.test/api".to_owned(),
+            "302 Found, redirects to https://meta.test/api, but https is not supported".to_owned(),
         ),
         (
             "http://user:canary@meta.test/".to_owned(),

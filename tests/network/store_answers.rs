@@ -175,6 +175,7 @@ fn a_configuration_in_another_encoding_is_refused_and_the_encoding_is_named() {
     assert!(!host.agent_dir("demo").join("1.0.0").exists());
 }
 
+const XML: &[u8] = b"<!-- logback -->\n<configuration><root level='info'/></configuration>";
 const LOGIN: &[u8] = b"\xef\xbb\xbf\n<!DOCTYPE html>\n<html><body>Please log in</body></html>";
 
 #[test]
@@ -199,32 +200,33 @@ fn a_login_page_is_no_configuration() {
 }
 
 #[test]
-fn a_page_is_a_configuration_if_its_name_says_so_and_json_is_one_whatever_its_type() {
+fn a_page_is_a_configuration_if_its_name_says_so_and_json_and_xml_are_whatever_their_type() {
     let mut host = Host::new();
     let store = Faults::serve(|mut exchange| {
-        let body = if exchange.path.ends_with("html") {
-            LOGIN
-        } else {
-            b"{}"
+        let body: &[u8] = match exchange.path.as_str() {
+            "/html" => LOGIN,
+            "/xml" => XML,
+            _ => b"{}",
         };
         exchange.reply("200 OK", &["Content-Type: text/html"], body);
     });
-    let rows = [
-        ("page", "www/index.HTML"),
-        ("old", "index.htm"),
-        ("json", "cfg.json"),
+    let rows: [(&str, &str, &str, &[u8]); 5] = [
+        ("page", "www/index.HTML", "/html", LOGIN),
+        ("old", "index.htm", "/html", LOGIN),
+        ("template", "index.html.j2", "/html", LOGIN),
+        ("json", "cfg.json", "/json", b"{}"),
+        ("xml", "logback.xml", "/xml", XML),
     ];
-    for (name, _) in rows {
+    for (name, ..) in rows {
         host.publish(&Agent::new(name, "1.0.0"));
     }
-    let path = |name| if name == "json" { "/json" } else { "/html" };
-    let entry = |(name, file)| host.want(name, "1.0.0").config(file, store.url(path(name)));
+    let entry = |(name, file, path, _)| host.want(name, "1.0.0").config(file, store.url(path));
     host.desire(&rows.map(entry));
     host.start();
-    for (name, file) in rows {
+    for (name, file, _, body) in rows {
         let running = host.wait_running(name, "1.0.0");
         let written = fs::read(running.dir.join(file)).expect("a file");
-        assert_eq!(written == LOGIN, name != "json", "{name}");
+        assert!(written == body, "{name}");
     }
 }
 
