@@ -6,7 +6,8 @@ use std::io::{self, Read};
 
 use libflate::deflate::Decoder;
 
-const MAGIC: [u8; 2] = [0x1f, 0x8b];
+/// The first two bytes of a gzip file (RFC 1952).
+pub const MAGIC: [u8; 2] = [0x1f, 0x8b];
 const COMPRESSIONS: [(&[u8], &str); 5] = [
     (&MAGIC, "gzip"),
     (b"\xfd7zXZ", "xz"),

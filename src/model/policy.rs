@@ -4,7 +4,7 @@
 use super::checks::{is_config_path, url_parts};
 use super::desired::Desired;
 use super::release::Release;
-use crate::text::brief;
+use crate::text::{before, brief};
 
 /// The most entries of an answer that are followed, if the policy names no other number. Hosts have tens of agents.
 pub const MAX_AGENTS: usize = 1000;
@@ -146,7 +146,7 @@ pub fn is_in_stores(stores: &[String], url: &str) -> bool {
 fn parts(url: &str) -> Option<(&str, String, &str)> {
     // A `#` or `@` in the address is that of no store.
     let (scheme, address, path) = url_parts(url)?;
-    let path = path.split(['?', '#']).next().unwrap_or_default();
+    let path = before(path, b"?#");
     let mut address = address.to_ascii_lowercase();
     if !address.contains(':') {
         address.push_str(match scheme {

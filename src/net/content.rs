@@ -1,9 +1,9 @@
-//! What a body is: its encoding undone, and whether it is a page for a browser. Pure.
+//! Undoes the encoding of a body, and recognizes pages for browsers. Pure.
 
 use std::io::{self, Read};
 
 use crate::error::Cause;
-use crate::gzip::Gzip;
+use crate::gzip::{self, Gzip};
 use crate::text::brief;
 
 /// Bytes that are inflated at once.
@@ -12,8 +12,6 @@ const CHUNK: usize = 64 << 10;
 const SEARCHED: usize = 4096;
 /// Beginnings of tags, one of which each page has.
 const TAGS: [&[u8]; 6] = [b"<html", b"<head", b"<h1", b"<body", b"<script", b"<title"];
-/// The first two bytes of a gzip file (RFC 1952).
-pub(super) const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// Undoes the Content-Encoding, which some servers apply although they were asked not to. The content has `limit` bytes at
 /// most.
@@ -31,7 +29,7 @@ pub(super) fn decoded(
         return Err(format!("Content-Encoding {encoding} is not supported, only gzip").into());
     }
     // Apache calls x.tar.gz.md5 compressed too, for the .gz in its name.
-    if !body.starts_with(&GZIP_MAGIC) {
+    if !body.starts_with(&gzip::MAGIC) {
         return Ok(body);
     }
     let content =

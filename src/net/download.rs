@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use minreq::ResponseLazy;
 
-use super::content::GZIP_MAGIC;
+use super::answer;
 use super::http::{self, CHUNK, Progress, Received};
 use super::pace::Pace;
 use crate::error::{At, Error, Kind, Result};
@@ -206,40 +206,40 @@ impl<'a> Download<'a> {
             200 => self.accept_whole(answer).map_err(End::Fatal)?,
             206 => self.accept_range(answer)?,
             416 if self.received > 0 => {
-                let total = http::header(answer, "content-range")
+                let total = answer::header(answer, "content-range")
                     .and_then(|range| range.strip_prefix("bytes */"));
                 if total.and_then(|total| total.parse().ok()) == Some(self.received) {
                     return Ok(false);
                 }
                 self.begin_again().map_err(End::Fatal)?;
-                return Err(End::Broken(http::refusal(self.url, answer)));
+                return Err(End::Broken(answer::refusal(self.url, answer)));
             }
-            _ => return Err(End::Fatal(http::refusal(self.url, answer))),
+            _ => return Err(End::Fatal(answer::refusal(self.url, answer))),
         }
         if self.validator.is_empty() {
-            http::validator(answer).clone_into(&mut self.validator);
+            answer::validator(answer).clone_into(&mut self.validator);
         }
-        let encoding = http::header(answer, "content-encoding").unwrap_or_default();
+        let encoding = answer::header(answer, "content-encoding").unwrap_or_default();
         self.encoding = brief(encoding, 40);
         self.check_size().map_err(End::Fatal)?;
         Ok(true)
     }
 
     fn accept_whole(&mut self, answer: &ResponseLazy) -> Result<()> {
-        let kind = http::header(answer, "content-type").unwrap_or_default();
+        let kind = answer::header(answer, "content-type").unwrap_or_default();
         if kind.starts_with("text/html") {
             return Err(Error::new("use", self.url, http::IS_HTML));
         }
         if self.received > 0 {
             self.begin_again()?;
         }
-        self.total = http::content_length(answer);
+        self.total = answer::content_length(answer);
         Ok(())
     }
 
     /// Accepts a 206 only if it continues exactly at `received`, in a file as long as before.
     fn accept_range(&mut self, answer: &ResponseLazy) -> std::result::Result<(), End> {
-        let range = http::header(answer, "content-range").unwrap_or_default();
+        let range = answer::header(answer, "content-range").unwrap_or_default();
         let total = range
             .strip_prefix(&format!("bytes {}-", self.received))
             .and_then(|rest| rest.split_once('/'))
@@ -316,7 +316,7 @@ impl<'a> Download<'a> {
 
     /// Checks that a gzip archive begins, and names what stores commonly serve instead.
     fn check_beginning(&self, bytes: &[u8]) -> Result<()> {
-        if GZIP_MAGIC.starts_with(&bytes[..bytes.len().min(GZIP_MAGIC.len())]) {
+        if gzip::MAGIC.starts_with(&bytes[..bytes.len().min(gzip::MAGIC.len())]) {
             return Ok(());
         }
         let is_html = bytes.trim_ascii_start().first() == Some(&b'<');

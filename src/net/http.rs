@@ -15,15 +15,17 @@ use std::time::Instant;
 
 use minreq::{Request, ResponseLazy};
 
-use super::content::{GZIP_MAGIC, decoded, is_html, too_large};
+use super::answer::{content_length, header, location, refusal, status};
+use super::content::{decoded, is_html, too_large};
 use super::pace::Pace;
 use super::reach::{self, Redirected};
 use super::redirect;
 use crate::build_info::VERSION;
 use crate::error::{At, Cause, Error, Result};
+use crate::gzip;
 use crate::model::{HAS_USER, has_user, is_url};
 use crate::net::stores;
-use crate::text::{brief, without_passwords};
+use crate::text::{before, without_passwords};
 
 const REDIRECTS: u32 = 5;
 /// The largest configuration file, in bytes.
@@ -153,7 +155,7 @@ pub(super) fn body(url: &str, limit: u64, is_gzip: bool, progress: Progress) -> 
     }
     let has_length = content_length(&answer).is_some();
     let mut bytes = read_up_to(&mut answer, limit, progress).at("fetch", url)?;
-    if !is_gzip || !bytes.starts_with(&GZIP_MAGIC) {
+    if !is_gzip || !bytes.starts_with(&gzip::MAGIC) {
         bytes = content(&answer, bytes, limit).at("fetch", url)?;
     }
     let kind = header(&answer, "content-type").unwrap_or_default();
@@ -167,16 +169,7 @@ pub(super) fn body(url: &str, limit: u64, is_gzip: bool, progress: Progress) -> 
 /// GETs from `offset` on, if the file is still the one of the validator, which may be empty. Redirects are followed here,
 /// because minreq would send every header on to any host.
 pub(super) fn open(url: &str, offset: u64, validator: &str) -> Result<ResponseLazy> {
-    // Entries are checked where they enter, but an operator may give any URL to `apply`. minreq would ask for half a password.
-    if !is_url(url) {
-        let cause = if has_user(url) {
-            HAS_USER
-        } else {
-            "no http URL in ASCII"
-        };
-        let cause = format!("it is {cause}");
-        return Err(Error::new("fetch", without_passwords(url).as_str(), cause));
-    }
+    check(url)?;
     let (mut at, mut shown) = (url.to_owned(), url.to_owned());
     let mut redirected = None;
     for _ in 0..=REDIRECTS {
@@ -204,24 +197,29 @@ pub(super) fn open(url: &str, offset: u64, validator: &str) -> Result<ResponseLa
         let target = redirect::target(&at, location);
         at = target.map_err(|cause| Error::new("fetch", shown.as_str(), cause))?;
         // What a store signs into the query is a password for a while.
-        at.split('?')
-            .next()
-            .unwrap_or_default()
-            .clone_into(&mut shown);
+        before(&at, b"?").clone_into(&mut shown);
         redirected.get_or_insert_with(Redirected::begin);
     }
     let cause = format!("more than {REDIRECTS} redirects");
     Err(Error::new("fetch", url, cause))
 }
 
-fn has_tls(url: &str) -> bool {
-    url.starts_with("https://")
+/// Entries are checked where they enter, but an operator may give any URL to `apply`. minreq would look up half a password.
+fn check(url: &str) -> Result<()> {
+    if is_url(url) {
+        return Ok(());
+    }
+    let cause = if has_user(url) {
+        HAS_USER
+    } else {
+        "no http URL in ASCII"
+    };
+    let cause = format!("it is {cause}");
+    Err(Error::new("fetch", without_passwords(url).as_str(), cause))
 }
 
-/// Returns the Location of a redirect, empty if it has none.
-fn location(answer: &ResponseLazy) -> Option<&str> {
-    matches!(answer.status_code, 301 | 302 | 303 | 307 | 308)
-        .then(|| header(answer, "location").unwrap_or_default())
+fn has_tls(url: &str) -> bool {
+    url.starts_with("https://")
 }
 
 /// Sends a request, and returns the answer without its body.
@@ -238,46 +236,6 @@ fn send(what: &'static str, url: &str, request: Request) -> Result<ResponseLazy>
         return Err(Error::new(what, url, cause));
     }
     Ok(answer)
-}
-
-/// Returns the last header of that name, as minreq itself does for the length.
-pub(super) fn header<'a>(answer: &'a ResponseLazy, name: &str) -> Option<&'a str> {
-    let mut headers = answer.headers.iter().rev();
-    headers
-        .find(|(key, _)| key.trim().eq_ignore_ascii_case(name))
-        .map(|(_, value)| value.trim())
-}
-
-/// Returns the announced length of the body. A chunked body has none.
-pub(super) fn content_length(answer: &ResponseLazy) -> Option<u64> {
-    if header(answer, "transfer-encoding").is_some() {
-        return None;
-    }
-    header(answer, "content-length")?.parse().ok()
-}
-
-/// Returns what identifies the version of a file for `If-Range`: a strong `ETag`, or the date of the last change if it is older
-/// than the answer (sections 8.8 and 13.1.5 of RFC 9110). Empty: nothing does.
-pub(super) fn validator(answer: &ResponseLazy) -> &str {
-    let value = |name| header(answer, name).unwrap_or_default();
-    let validator = match value("etag") {
-        "" if value("date") != value("last-modified") => value("last-modified"),
-        tag if tag.starts_with('"') => tag,
-        _ => "",
-    };
-    // It is sent back.
-    let is_plain = validator.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-    if is_plain { validator } else { "" }
-}
-
-/// Returns the error for a status that the caller cannot use.
-pub(super) fn refusal(url: &str, answer: &ResponseLazy) -> Error {
-    Error::new("fetch", url, status(answer))
-}
-
-fn status(answer: &ResponseLazy) -> String {
-    let status = format!("{} {}", answer.status_code, answer.reason_phrase);
-    brief(&status, 100)
 }
 
 /// Undoes the encoding of a body. The content has at most `limit` bytes too.

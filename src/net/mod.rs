@@ -3,6 +3,8 @@
 
 /// Addresses: of a server, and of this host as that server sees it.
 pub mod address;
+/// The status and the headers of an answer.
+mod answer;
 /// The encoding of a body, and pages for browsers.
 mod content;
 /// The digest that a release store keeps in a file beside each tarball.

@@ -1,4 +1,4 @@
-//! Where a redirect leads: its Location, resolved against the URL that sent it (section 5 of RFC 3986). Pure.
+//! Resolves the Location of a redirect against the URL that sent it (section 5 of RFC 3986). Pure.
 
 use crate::model::{HAS_USER, has_user, is_url, url_parts};
 use crate::text::{before, printable, without_passwords};
