@@ -226,10 +226,6 @@ impl<'a> Download<'a> {
     }
 
     fn accept_whole(&mut self, answer: &ResponseLazy) -> Result<()> {
-        let kind = answer::header(answer, "content-type").unwrap_or_default();
-        if kind.starts_with("text/html") {
-            return Err(Error::new("use", self.url, http::IS_HTML));
-        }
         if self.received > 0 {
             self.begin_again()?;
         }
@@ -314,7 +310,8 @@ impl<'a> Download<'a> {
         pace.map_err(|cause| Error::new("fetch", self.url, cause))
     }
 
-    /// Checks that a gzip archive begins, and names what stores commonly serve instead.
+    /// Checks that a gzip archive begins, and names what stores commonly serve instead. The Content-Type does not count: PHP
+    /// and Flask label an archive as HTML too.
     fn check_beginning(&self, bytes: &[u8]) -> Result<()> {
         if gzip::MAGIC.starts_with(&bytes[..bytes.len().min(gzip::MAGIC.len())]) {
             return Ok(());

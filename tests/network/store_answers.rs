@@ -315,6 +315,22 @@ fn a_redirect_may_have_a_url_in_its_query() {
 }
 
 #[test]
+fn a_tarball_that_is_labelled_as_html_is_installed_also_if_it_broke_once() {
+    let mut host = Host::new();
+    let bytes = crate::network::downloads::tarball(&host);
+    let store = crate::network::downloads::store(&bytes, |exchange, bytes| {
+        let kind = "Content-Type: text/html; charset=UTF-8";
+        if exchange.count == 0 {
+            exchange.head("200 OK", &[kind], Some(bytes.len()));
+            exchange.send(&bytes[..bytes.len() / 2]);
+        } else {
+            exchange.reply("200 OK", &[kind], bytes);
+        }
+    });
+    crate::network::downloads::install(&mut host, &store, &bytes);
+}
+
+#[test]
 fn space_around_an_md5_and_a_mark_before_it_do_no_harm() {
     let mut host = Host::new();
     for name in ["spaces", "mark"] {
