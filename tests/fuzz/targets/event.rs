@@ -108,7 +108,7 @@ fn state(dir: &Path, choice: u8) -> State {
     });
     let mut ledger = Ledger::default();
     if choice & 0x40 != 0 {
-        ledger.agents.entry(name("demo")).or_default().last_good = Some(Deployment {
+        ledger.agents.entry("demo".to_owned()).or_default().last_good = Some(Deployment {
             location: location("/old", if choice & 0x20 == 0 { "falcon" } else { "" }),
             build: build("1"),
         });
@@ -197,7 +197,7 @@ fn others(state: &mut State, dir: &Path) -> String {
     state.save().expect("TMPDIR can be written");
     let text = fs::read_to_string(dir.join("var/ledger.json")).expect("it was saved");
     let mut ledger = Ledger::read(&text).expect("what is saved can be read");
-    ledger.agents.remove(&name("demo"));
+    ledger.agents.remove("demo");
     let next = state.next_task(&name("other"), bench::NOW);
     format!("{} {next:?}", json::to_string(&ledger))
 }
