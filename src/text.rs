@@ -3,15 +3,17 @@
 
 /// Replaces control characters, so that text from outside can neither forge a line nor move the cursor.
 pub fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| match c {
+    let mut out = String::new();
+    for c in text.chars() {
+        out.push(match c {
             '\t' | '\n' | '\r' => ' ',
             // Line separators split a line, and bidirectional controls reorder it.
             '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '?',
             c if c.is_control() => '?',
             c => c,
-        })
-        .collect()
+        });
+    }
+    out
 }
 
 /// Replaces what stands before an `@`, back to the quote that begins a string of JSON: in a URL it is the user and the
@@ -47,10 +49,9 @@ pub fn brief(text: &str, limit: usize) -> String {
         if !out.is_empty() {
             out.push(' ');
         }
-        out.extend(
-            word.chars()
-                .map(|c| if c.is_ascii_graphic() { c } else { '?' }),
-        );
+        for c in word.chars() {
+            out.push(if c.is_ascii_graphic() { c } else { '?' });
+        }
         if out.len() >= limit {
             break;
         }

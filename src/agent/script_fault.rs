@@ -10,7 +10,7 @@ use crate::os::disk;
 use crate::text::brief;
 
 /// Bytes of a script that the kernel looks at: `BINPRM_BUF_SIZE` of Linux.
-const FIRST_BYTES: u64 = 256;
+const FIRST_BYTES: usize = 256;
 /// Characters of an interpreter's name that are shown.
 const NAME_SHOWN: usize = 80;
 
@@ -35,11 +35,9 @@ pub(super) fn hint(error: &io::Error, program: &Path) -> Option<String> {
 
 /// Returns the script up to its first line end; nothing if it cannot be read.
 fn first_line(program: &Path) -> String {
-    let mut bytes = Vec::new();
-    if let Ok(file) = File::open(program) {
-        let _ = file.take(FIRST_BYTES).read_to_end(&mut bytes);
-    }
-    let text = String::from_utf8_lossy(&bytes);
+    let mut bytes = [0; FIRST_BYTES];
+    let got = File::open(program).and_then(|mut file| file.read(&mut bytes));
+    let text = String::from_utf8_lossy(&bytes[..got.unwrap_or(0)]);
     text.split('\n').next().unwrap_or_default().to_owned()
 }
 

@@ -73,11 +73,10 @@ impl Observed {
 
     /// Returns whether the whole build is on disk here, in force or not.
     pub fn has(&self, wanted: &Build) -> bool {
-        let current = self.current.iter().filter(|_| self.whole);
-        current
-            .chain(&self.builds)
-            .chain(&self.spare)
-            .any(|build| build.satisfies(wanted))
+        let is_wanted = |build: &Build| build.satisfies(wanted);
+        self.is_in_force(wanted)
+            || self.builds.iter().any(is_wanted)
+            || self.spare.as_ref().is_some_and(is_wanted)
     }
 
     pub fn is_in_force(&self, wanted: &Build) -> bool {

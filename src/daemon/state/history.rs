@@ -98,11 +98,11 @@ impl SavedLedger {
         let Some(history) = self.get(name) else {
             return Vec::new();
         };
-        let last_good = history
-            .last_good
-            .iter()
-            .map(|last_good| &last_good.location);
-        last_good.chain(&history.moving_to).collect()
+        let mut locations: Vec<&Location> = history.moving_to.iter().collect();
+        if let Some(last_good) = &history.last_good {
+            locations.insert(0, &last_good.location);
+        }
+        locations
     }
 
     /// Returns whether the agent runs well at this location, and no move of it is unfinished.

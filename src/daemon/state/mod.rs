@@ -305,17 +305,21 @@ impl State {
     pub fn elsewhere(&self, name: &AgentName, location: &Location) -> Option<Location> {
         let desired = &self.desired.get(name)?.location;
         self.history.get(name)?;
-        let mut locations = self.history.locations(name).into_iter().chain([desired]);
-        locations.find(|other| *other != location).cloned()
+        let mut locations = self.history.locations(name);
+        locations.push(desired);
+        let other = locations.into_iter().find(|other| *other != location);
+        other.cloned()
     }
 
     /// Returns every other location where the agent may run as the same user. A start stops it there first.
     pub fn other_locations(&self, name: &AgentName, location: &Location) -> Vec<Location> {
-        let locations = self.history.locations(name).into_iter();
-        locations
-            .filter(|other| *other != location && other.run_user == location.run_user)
-            .cloned()
-            .collect()
+        let mut others = Vec::new();
+        for other in self.history.locations(name) {
+            if other != location && other.run_user == location.run_user {
+                others.push(other.clone());
+            }
+        }
+        others
     }
 
     /// Returns when the next retry is due that no event will bring, in seconds since 1970.
