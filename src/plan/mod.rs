@@ -32,12 +32,12 @@ pub fn steps(
         Cmd::Stop => steps_to_stop(observation, history, now),
         Cmd::Start if observation.is_out_of_sight() => Vec::new(),
         Cmd::Start if is_in_force(desired, observation) => {
-            Vec::from_iter(keep_running(desired, observation, history, now))
+            list(keep_running(desired, observation, history, now))
         }
         // After a stop the move goes on even if the agent did not say that it is stopped: otherwise a move to another
         // user would never end.
         Cmd::Start if history.is_waiting(now) && history.vacated.is_none() => {
-            Vec::from_iter(keep_current_up(observation, history, now))
+            list(keep_current_up(observation, history, now))
         }
         Cmd::Start => steps_to_replace(desired, observation, history, now),
     }
@@ -53,7 +53,7 @@ pub fn steps_while_held(
     let is_kept_up = desired.cmd == Cmd::Start
         && !observation.is_out_of_sight()
         && observation.managed_by().is_none();
-    Vec::from_iter(keep_current_up(observation, history, now).filter(|_| is_kept_up))
+    list(keep_current_up(observation, history, now).filter(|_| is_kept_up))
 }
 
 /// Whether the agent is in its desired state.
@@ -294,6 +294,15 @@ fn prune(observed: &Observed, history: &AgentHistory, now: u64) -> Option<Task> 
         return None;
     }
     Some(task(observed, Step::Prune(keep)))
+}
+
+/// Returns the list of one task or of none.
+fn list(task: Option<Task>) -> Vec<Task> {
+    let mut tasks = Vec::new();
+    if let Some(task) = task {
+        tasks.push(task);
+    }
+    tasks
 }
 
 fn task(observed: &Observed, step: Step) -> Task {

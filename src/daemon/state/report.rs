@@ -13,14 +13,17 @@ use crate::text::brief;
 impl State {
     /// Returns what a heartbeat is to check and to report. `phase` returns what is being done to an agent.
     pub fn reports(&self, phase: impl Fn(&AgentName) -> String) -> Vec<Reported> {
-        let report = |Agent { desired, .. }: &Agent| Reported {
-            desired: desired.clone(),
-            elsewhere: self.elsewhere(&desired.name, &desired.location),
-            pinned: self.desired.pin(&desired.name),
-            phase: phase(&desired.name),
-            error: self.error(&desired.name),
-        };
-        self.desired.agents().iter().map(report).collect()
+        let mut reports = Vec::new();
+        for Agent { desired, .. } in self.desired.agents() {
+            reports.push(Reported {
+                desired: desired.clone(),
+                elsewhere: self.elsewhere(&desired.name, &desired.location),
+                pinned: self.desired.pin(&desired.name),
+                phase: phase(&desired.name),
+                error: self.error(&desired.name),
+            });
+        }
+        reports
     }
 
     /// Returns why an agent is not in its desired state. That another updater manages it counts more than old failures.
@@ -39,8 +42,11 @@ impl State {
 
     /// Returns the status of each agent, without what is being done to it.
     pub fn statuses(&self, now: u64) -> Vec<AgentStatus> {
-        let agents = self.desired.agents().iter();
-        agents.map(|agent| self.status(agent, now)).collect()
+        let mut statuses = Vec::new();
+        for agent in self.desired.agents() {
+            statuses.push(self.status(agent, now));
+        }
+        statuses
     }
 
     fn status(&self, agent: &Agent, now: u64) -> AgentStatus {
