@@ -13,7 +13,7 @@ use crate::text::brief;
 /// The longest text of ours in a heartbeat, in bytes. Stock servers keep such texts in a column of a table.
 pub(super) const TEXT_LIMIT: usize = 200;
 
-/// Bytes of what an agent says that stand before the reason why its entry is refused.
+/// Bytes of an agent's state that stand before the reason why its entry is refused.
 const BEFORE_REFUSAL: usize = 60;
 const REFUSED: &str = "refused: ";
 
@@ -152,13 +152,9 @@ pub fn status(observed: &Observed, phase: &str, error: &str, refused: &str) -> S
     if refused.is_empty() {
         return status;
     }
-    if observed.state == AgentState::NotInstalled && observed.current.is_none() {
-        status.clear();
-    } else {
-        status.truncate(BEFORE_REFUSAL);
-        status += "; ";
-    }
-    brief(&(status + REFUSED + refused), TEXT_LIMIT)
+    // The entry before stays in force, or of two the first: what becomes of it is still to be seen.
+    status.truncate(BEFORE_REFUSAL);
+    brief(&(status + "; " + REFUSED + refused), TEXT_LIMIT)
 }
 
 fn status_of_agent(observed: &Observed, phase: &str, error: &str) -> String {
@@ -282,37 +278,21 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_stands_after_the_state_of_its_agent_and_alone_if_there_is_none() {
-        let long = "x".repeat(300);
+    fn a_refusal_stands_after_the_state_of_its_agent_and_hides_nothing_of_it() {
         let observed = |state, installed| observation(state, installed).at_desired;
-        for (observed, phase, refused, wanted) in [
-            (
-                observed(AgentState::Started, true),
-                "",
-                "bad",
-                "started; refused: bad",
-            ),
-            (
-                observed(AgentState::NotInstalled, false),
-                "",
-                "bad",
-                "refused: bad",
-            ),
-            (
-                observed(AgentState::NotInstalled, false),
-                "unpacking",
-                "bad",
-                "refused: bad",
-            ),
-            (
-                observed(AgentState::NoAnswer, false),
-                "",
-                "bad",
-                "unknown: started; refused: bad",
-            ),
+        let missing = observed(AgentState::NotInstalled, false);
+        let started = observed(AgentState::Started, true);
+        let silent = observed(AgentState::NoAnswer, false);
+        for (observed, phase, error, wanted) in [
+            (&started, "", "failure", "started; refused: bad"),
+            (&missing, "", "", "installing; refused: bad"),
+            (&missing, "unpacking", "", "unpacking; refused: bad"),
+            (&missing, "", "failure", "failed: failure; refused: bad"),
+            (&silent, "", "failure", "unknown: started; refused: bad"),
         ] {
-            assert_eq!(status(&observed, phase, "failure", refused), wanted);
+            assert_eq!(status(observed, phase, error, "bad"), wanted);
         }
+        let long = "x".repeat(300);
         let mut unclear = observed(AgentState::Unrecognized, true);
         unclear.status.clone_from(&long);
         let status = status(&unclear, "", "", &long);

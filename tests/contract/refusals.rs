@@ -100,18 +100,26 @@ fn the_second_of_two_entries_with_one_name_shows_that_it_is_refused() {
 }
 
 #[test]
-fn the_error_of_the_entry_before_does_not_hide_the_reason() {
+fn a_refusal_and_the_error_of_the_entry_in_force_do_not_hide_each_other() {
     let mut host = Host::new();
     let good = host.want("demo", "1.0.0");
-    host.desire(std::slice::from_ref(&good));
+    host.desire(&[good.clone(), good.clone()]);
     host.start();
-    host.wait_error("demo");
+    let both = |reason: &str| {
+        let status = status(&host, "demo");
+        status.starts_with("failed: cannot fetch")
+            && status.ends_with(&format!("; refused: {reason}"))
+    };
+    host.wait_for("the error of the first of two entries", || {
+        both("it is named twice, the first entry counts")
+    });
     host.desire(&[bad(good.clone())]);
-    wait_status(&host, "demo", &format!("refused: {BAD_DIR}"));
+    host.wait_for("the error of the entry before", || both(BAD_DIR));
     let failure = host.error("demo");
     assert!(failure.contains("404"), "it is remembered: {failure}");
     host.desire(&[good]);
-    host.wait_for("the error of the entry again", || {
-        status(&host, "demo").starts_with("failed: cannot fetch")
+    host.wait_for("the error alone", || {
+        let status = status(&host, "demo");
+        status.starts_with("failed: cannot fetch") && !status.contains("refused")
     });
 }
