@@ -74,7 +74,12 @@ fn executed_as() -> io::Result<PathBuf> {
     };
     let given = given.ok_or(io::ErrorKind::NotFound)?;
     let given = OsStr::from_bytes(given.to_bytes());
-    let whole = std::env::current_dir()?.join(given);
+    // The directory that it was started in may be gone.
+    let start = match given.as_bytes() {
+        [b'/', ..] => PathBuf::new(),
+        _ => std::env::current_dir()?,
+    };
+    let whole = start.join(given);
     let plain = one_spelling(whole.as_os_str().as_bytes());
     Ok(PathBuf::from(OsString::from_vec(plain)))
 }

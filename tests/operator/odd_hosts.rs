@@ -110,6 +110,18 @@ fn without_proc_an_updater_goes_on_when_its_program_is_replaced() {
 }
 
 #[test]
+fn without_proc_the_program_finds_its_file_from_a_directory_that_is_gone() {
+    if !can_mount() {
+        return;
+    }
+    let host = Host::new();
+    let lines = format!("mkdir gone && cd gone && rmdir ../gone && {NO_PROC}");
+    let (_, out) = run_in_mounts(&host, &lines, "doctor");
+    assert!(out.contains("is /proc mounted?"), "{out}");
+    assert!(!out.contains("program's own file"), "{out}");
+}
+
+#[test]
 fn without_proc_control_stop_ends_the_updater() {
     if !can_mount() {
         return;
