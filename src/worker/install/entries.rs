@@ -32,11 +32,11 @@ pub(super) struct Entry {
     pub mode: u32,
     /// Bytes of a file with its holes.
     pub size: u64,
-    /// What `Entries::fill` returns of a file, one piece behind the other.
+    /// The pieces of a file. `Entries::fill` returns their bytes, one piece behind the other.
     pub map: Map,
 }
 
-/// What stands before the header of an entry. The last one of each kind counts, as in GNU tar.
+/// The headers that describe the entry after them. The last one of each kind counts, as in GNU tar.
 #[derive(Default)]
 struct Prelude {
     name: Option<Vec<u8>>,
@@ -51,7 +51,7 @@ pub(super) struct Entries<R> {
     /// The name of the current entry.
     name: Vec<u8>,
     is_begun: bool,
-    /// What the last global header says of all entries after it.
+    /// The records of the last global header, which apply to all entries after it.
     globals: Records,
 }
 

@@ -7,7 +7,7 @@ use crate::worker::install::sparse::{BAD_MAP, Map};
 /// Bytes. Extended attributes make it large; a file system limits one of them to 64 KB.
 pub(super) const LIMIT: usize = 1 << 20;
 
-/// What records say of an entry, or, in a global header, of all that follow. An empty value takes back what was said.
+/// The records of an entry, or, from a global header, of all entries after it. An empty value takes a record back.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Records {
     pub path: Option<Vec<u8>>,
