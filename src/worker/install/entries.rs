@@ -36,6 +36,14 @@ pub(super) struct Entry {
     pub map: Map,
 }
 
+/// The result of `Entries::next`, which reads 1 MiB at most, so that its caller can show a sign of life in time.
+pub(super) enum Next {
+    Entry(Entry),
+    /// A header that describes an entry after it, or data that nobody reads.
+    More,
+    End,
+}
+
 /// The headers that describe the entry after them. The last one of each kind counts, as in GNU tar.
 #[derive(Default)]
 struct Prelude {
@@ -51,6 +59,7 @@ pub(super) struct Entries<R> {
     /// The name of the current entry.
     name: Vec<u8>,
     is_begun: bool,
+    prelude: Prelude,
     /// The records of the last global header, which apply to all entries after it.
     globals: Records,
 }
@@ -62,6 +71,7 @@ impl<R: Read> Entries<R> {
             unread: 0,
             name: b"the tarball".to_vec(),
             is_begun: false,
+            prelude: Prelude::default(),
             globals: Records::default(),
         }
     }
@@ -76,41 +86,46 @@ impl<R: Read> Entries<R> {
         self.stream
     }
 
-    /// Returns the next entry, or None at the end of the archive. Skips what was not read of the one before.
-    pub fn next_entry(&mut self) -> io::Result<Option<Entry>> {
-        let mut prelude = Prelude::default();
-        loop {
-            self.skip_unread()?;
-            let Some(block) = self.header()? else {
-                if prelude.name.or(prelude.link).or(prelude.records).is_some() {
-                    return Err(io::Error::other(
-                        "the archive ends before the entry that this belongs to",
-                    ));
-                }
-                return Ok(None);
-            };
-            let header = Header::from_byte_slice(&block);
-            self.name = header::name(header);
-            let size = number(&header.as_old().size)
-                .ok_or_else(|| io::Error::other("its size field is not a number"))?;
-            match kind_byte(header) {
-                b'L' => prelude.name = Some(self.long_name(size)?),
-                b'K' => prelude.link = Some(self.long_name(size)?),
-                // X is that of Solaris.
-                b'x' | b'X' => prelude.records = Some(self.records(size)?),
-                b'g' => {
-                    let records = self.records(size)?;
-                    self.globals = Records::default();
-                    self.globals.add(&records).map_err(io::Error::other)?;
-                }
-                // The label of the archive is an entry that nothing is made of.
-                b'V' => {
-                    self.begin_data(size)?;
-                    prelude = Prelude::default();
-                }
-                _ => return self.entry(header, size, prelude).map(Some),
-            }
+    /// Reads the next header, or skips a block of data that was not read.
+    pub fn next(&mut self) -> io::Result<Next> {
+        if self.unread > 0 {
+            let mut block = EMPTY;
+            let length = at_most(self.unread, BLOCK);
+            self.fill(&mut block[..length])?;
+            return Ok(Next::More);
         }
+        let block = self.header()?;
+        let prelude = &mut self.prelude;
+        let Some(block) = block else {
+            if prelude.name.is_some() || prelude.link.is_some() || prelude.records.is_some() {
+                return Err(io::Error::other(
+                    "the archive ends before the entry that this belongs to",
+                ));
+            }
+            return Ok(Next::End);
+        };
+        let header = Header::from_byte_slice(&block);
+        self.name = header::name(header);
+        let size = number(&header.as_old().size)
+            .ok_or_else(|| io::Error::other("its size field is not a number"))?;
+        match kind_byte(header) {
+            b'L' => self.prelude.name = Some(self.long_name(size)?),
+            b'K' => self.prelude.link = Some(self.long_name(size)?),
+            // X is that of Solaris.
+            b'x' | b'X' => self.prelude.records = Some(self.records(size)?),
+            b'g' => {
+                let records = self.records(size)?;
+                self.globals = Records::default();
+                self.globals.add(&records).map_err(io::Error::other)?;
+            }
+            // The label of the archive is an entry that nothing is made of.
+            b'V' => {
+                self.begin_data(size)?;
+                self.prelude = Prelude::default();
+            }
+            _ => return self.entry(header, size).map(Next::Entry),
+        }
+        Ok(Next::More)
     }
 
     /// Fills the buffer with data of the current entry.
@@ -120,15 +135,6 @@ impl<R: Read> Entries<R> {
         self.unread = left.ok_or_else(|| io::Error::other(BAD_MAP))?;
         if self.stream.fill(buffer)? < buffer.len() {
             return Err(io::Error::other("the archive ends in the middle of it"));
-        }
-        Ok(())
-    }
-
-    fn skip_unread(&mut self) -> io::Result<()> {
-        let mut block = [0; BLOCK];
-        while self.unread > 0 {
-            let length = at_most(self.unread, BLOCK);
-            self.fill(&mut block[..length])?;
         }
         Ok(())
     }
@@ -205,7 +211,8 @@ impl<R: Read> Entries<R> {
         self.take(length)
     }
 
-    fn entry(&mut self, header: &Header, size: u64, prelude: Prelude) -> io::Result<Entry> {
+    fn entry(&mut self, header: &Header, size: u64) -> io::Result<Entry> {
+        let prelude = mem::take(&mut self.prelude);
         let mut records = self.globals.clone();
         let own = prelude.records.unwrap_or_default();
         records.add(&own).map_err(io::Error::other)?;
@@ -280,4 +287,37 @@ fn kind(header: &Header, name: &[u8]) -> io::Result<Kind> {
             return Err(io::Error::other(format!("{cause} {:?}", char::from(other))));
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MUCH: usize = 3 << 20;
+
+    fn entry(kind: u8, size: usize) -> Vec<u8> {
+        let mut header = Header::new_gnu();
+        header.as_old_mut().name[..5].copy_from_slice(b"name/");
+        header.as_old_mut().linkflag = [kind];
+        header.set_mode(0o755);
+        header.set_size(size as u64);
+        header.set_cksum();
+        [header.as_bytes(), &vec![b'x'; size][..]].concat()
+    }
+
+    #[test]
+    fn whatever_is_skipped_the_caller_gets_a_turn_after_one_mebibyte() {
+        for kind in [b'L', b'K', b'V', b'D'] {
+            let archive = [entry(kind, MUCH), entry(b'5', 0)].concat();
+            let all = archive.len() as u64;
+            let mut entries = Entries::new(Bounded::new(&archive[..], all));
+            let mut left = all;
+            while !matches!(entries.next().expect("a good archive"), Next::End) {
+                let now = entries.stream.left;
+                assert!(left - now <= 1 << 20, "{}", char::from(kind));
+                left = now;
+            }
+            assert_eq!(left, 0);
+        }
+    }
 }

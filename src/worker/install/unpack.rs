@@ -14,7 +14,7 @@ use crate::gzip::Gzip;
 use crate::net::download::Verified;
 use crate::os::{disk, space};
 use crate::text;
-use crate::worker::install::entries::{Entries, Entry, Kind};
+use crate::worker::install::entries::{Entries, Entry, Kind, Next};
 use crate::worker::install::entry_path::{check_depth, check_link, inner_path, parts};
 use crate::worker::install::size::{self, Bounded, TOO_LARGE, UNPACKED_LIMIT, at_most};
 
@@ -27,7 +27,7 @@ const SYNC_EVERY: usize = 64 << 20;
 /// The error is why the archive is refused.
 type Checked<T> = std::result::Result<T, Cause>;
 
-/// Called at least once for each entry and chunk, as a sign of life. An error ends the unpacking.
+/// Called at least once for each header and chunk, as a sign of life. An error ends the unpacking.
 pub type OnProgress<'a> = &'a mut dyn FnMut() -> Result<()>;
 
 /// Unpacks into `root`, which must be empty and writable for nobody else.
@@ -82,12 +82,15 @@ struct Unpacker<'a> {
 impl Unpacker<'_> {
     fn entries<R: Read>(&mut self, entries: &mut Entries<R>) -> Result<()> {
         loop {
-            let entry = entries.next_entry();
-            let Some(entry) = entry.map_err(|cause| refuse(entries.name(), cause))? else {
-                return Ok(());
-            };
-            let made = self.entry(&entry, entries);
-            made.map_err(|cause| refuse(&entry.name, cause))?;
+            let next = entries.next();
+            match next.map_err(|cause| refuse(entries.name(), cause))? {
+                Next::Entry(entry) => {
+                    let made = self.entry(&entry, entries);
+                    made.map_err(|cause| refuse(&entry.name, cause))?;
+                }
+                Next::More => {}
+                Next::End => return Ok(()),
+            }
             (self.progress)()?;
         }
     }
