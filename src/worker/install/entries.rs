@@ -36,7 +36,7 @@ pub(super) struct Entry {
     pub map: Map,
 }
 
-/// The result of `Entries::next`, which reads 1 MiB at most, so that its caller can show a sign of life in time.
+/// The result of `Entries::next`, which reads one header or skips one block, so that its caller can show signs of life.
 pub(super) enum Next {
     Entry(Entry),
     /// A header that describes an entry after it, or data that nobody reads.
