@@ -16,6 +16,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const HOUR: i64 = 3600;
 const YEAR: i64 = 365 * 24 * HOUR;
 
+/// How long a traced updater may take until its clock jumps. Several run at once, and each reading of a clock stops them.
+const SET_UP: Duration = Duration::from_secs(120);
+
 const WALL: &[i32] = &[libc::CLOCK_REALTIME, libc::CLOCK_REALTIME_COARSE];
 
 /// Adds this number of seconds to a clock that processes of the updater read.
@@ -122,11 +125,9 @@ fn jumps(jump: i64) {
     host.desire(&[host.want("demo", "1.0.0")]);
     let offset = Arc::new(AtomicI64::new(0));
     let traced = host.start_traced(true, Jump::new(&offset, WALL, |_| true));
-    host.wait_running("demo", "1.0.0");
+    host.wait_running_within(SET_UP, "demo", "1.0.0");
     host.desire(&[host.want("demo", "1.0.1")]);
-    // Four traced updaters run at once, and no promise is tested yet.
-    let long = platform::patience(Duration::from_secs(120));
-    host.wait_within(long, "the bad version to be rolled back", || {
+    host.wait_within(SET_UP, "the bad version to be rolled back", || {
         let error = |heartbeat: crate::support::wire::Seen| {
             !heartbeat.agent("demo").field("error").text().is_empty()
                 && heartbeat.agent("demo").field("phase").text().is_empty()
@@ -189,7 +190,7 @@ fn a_host_that_slept_heartbeats_soon_and_has_waited_meanwhile() {
         let calls = host.calls("demo");
         calls.iter().filter(|call| *call == "1.0.1 start").count()
     };
-    host.wait_for("the bad version to be reported", || {
+    host.wait_within(SET_UP, "the bad version to be reported", || {
         !host.error("demo").is_empty()
     });
     let (before, heartbeats) = (tries(), host.meta.count_beats());

@@ -63,8 +63,13 @@ impl Host {
     /// Waits until only this version runs, it is in force, and a heartbeat reports this with no change in progress.
     #[track_caller]
     pub fn wait_running(&self, name: &str, version: &str) -> Running {
+        self.wait_running_within(platform::patience(PATIENCE), name, version)
+    }
+
+    #[track_caller]
+    pub fn wait_running_within(&self, patience: Duration, name: &str, version: &str) -> Running {
         let what = format!("{name} {version} to run and be reported");
-        self.wait_for(&what, || {
+        self.wait_within(patience, &what, || {
             let settled = self.last_beat().is_some_and(|beat| {
                 let agent = beat.agent(name);
                 agent.field("version").text() == version
