@@ -108,7 +108,11 @@ fn state(dir: &Path, choice: u8) -> State {
     });
     let mut ledger = Ledger::default();
     if choice & 0x40 != 0 {
-        ledger.agents.entry("demo".to_owned()).or_default().last_good = Some(Deployment {
+        ledger
+            .agents
+            .entry("demo".to_owned())
+            .or_default()
+            .last_good = Some(Deployment {
             location: location("/old", if choice & 0x20 == 0 { "falcon" } else { "" }),
             build: build("1"),
         });
