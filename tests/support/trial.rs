@@ -46,15 +46,18 @@ pub fn share_of<T>(moments: Vec<T>) -> Vec<T> {
     moments.into_iter().skip(share / 2).step_by(share).collect()
 }
 
-/// Tries every moment, prints the figures, and fails with the errors. The order of events differs from run to run, so one
-/// moment in twenty may not come.
+/// Tries every moment, prints the figures, and fails with the errors. The order of events differs from run to run: a moment
+/// that does not come is tried once more, and then one in twenty may be missed.
 pub fn survive<T: Sync>(what: &str, moments: &[T], run: impl Fn(&T) -> Outcome + Sync) {
     let (next, missed) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let (longest, failed) = (Mutex::new(Duration::ZERO), Mutex::new(Vec::new()));
     let work = || {
         while let Some(moment) = moments.get(next.fetch_add(1, Ordering::Relaxed)) {
             let turn = Turn::take();
-            let outcome = run(moment);
+            let outcome = match run(moment) {
+                Ok(None) => run(moment),
+                outcome => outcome,
+            };
             drop(turn);
             match outcome {
                 Ok(Some(time)) => {

@@ -6,7 +6,7 @@ use crate::support::host::Host;
 use crate::support::users::{User, can_make_users, four, mode, not_of, noting, uid_of};
 use crate::support::watch::names;
 use crate::support::wire::Desired;
-use crate::support::{archive, md5_hex, procs};
+use crate::support::{archive, md5_hex, platform, procs};
 use crate::users::identity::running_as;
 use crate::users::sudo::is_of;
 use std::collections::BTreeSet;
@@ -154,7 +154,9 @@ fn a_download_is_fetched_and_unpacked_as_the_agents_user() {
     host.start();
     let ours = host.agent_dir("demo").join(".updater");
     let mut seen = BTreeSet::new();
-    host.wait_for("the installation", || {
+    // 2,000 files are synced, and each look goes through all processes.
+    let long = platform::patience(Duration::from_secs(120));
+    host.wait_within(long, "the installation", || {
         for name in [".updater", ".updater/1.0.0.part", ".updater/1.0.0.new"] {
             seen.extend(uid_of(&host.agent_dir("demo").join(name)));
         }
