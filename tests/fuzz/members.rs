@@ -24,27 +24,44 @@ impl Member {
     }
 }
 
-/// Returns the member at this offset, up to its trailer; none if its header or its data is bad, or it has no end.
-pub fn member(bytes: &[u8], from: usize) -> Option<Member> {
-    let start = from + header(bytes.get(from..)?)?;
+/// Why a file is refused.
+#[derive(PartialEq, Eq)]
+pub enum Fault {
+    /// A set of Huffman codes is incomplete or is for too many symbols.
+    Codes,
+    Other,
+}
+
+/// Returns the member at this offset, up to its trailer.
+///
+/// # Errors
+/// Its header or its data is bad, or it has no end.
+pub fn member(bytes: &[u8], from: usize) -> Result<Member, Fault> {
+    let rest = bytes.get(from..).and_then(header);
+    let start = from + rest.ok_or(Fault::Other)?;
     let mut inflate = Decompress::new(false);
     let mut text = Vec::with_capacity(64 << 10);
     loop {
-        let read = usize::try_from(inflate.total_in()).ok()?;
+        let read = usize::try_from(inflate.total_in()).map_err(|_| Fault::Other)?;
         let before = (inflate.total_in(), inflate.total_out());
-        let input = bytes.get(start + read..)?;
+        let input = bytes.get(start + read..).ok_or(Fault::Other)?;
         let status = inflate
             .decompress_vec(input, &mut text, FlushDecompress::None)
-            .ok()?;
+            .map_err(|error| match error.message() {
+                // zlib has no other sign of it: "invalid distances set", "too many length or distance symbols".
+                Some(text) if text.ends_with(" set") || text.ends_with(" symbols") => Fault::Codes,
+                _ => Fault::Other,
+            })?;
         if status == Status::StreamEnd {
-            let trailer = start + usize::try_from(inflate.total_in()).ok()?;
-            return Some(Member { trailer, text });
+            let read = usize::try_from(inflate.total_in()).map_err(|_| Fault::Other)?;
+            let trailer = start + read;
+            return Ok(Member { trailer, text });
         }
         let is_full = text.len() == text.capacity();
         if text.len() > OUTPUT_LIMIT
             || !is_full && before == (inflate.total_in(), inflate.total_out())
         {
-            return None;
+            return Err(Fault::Other);
         }
         if is_full {
             text.reserve(text.len().max(1));
@@ -69,19 +86,23 @@ fn header(bytes: &[u8]) -> Option<usize> {
     (at <= bytes.len()).then_some(at)
 }
 
-/// Returns the content of all members; none if the file is not gzip or is cut short.
-pub fn read(bytes: &[u8]) -> Option<Vec<u8>> {
+/// Returns the content of all members.
+///
+/// # Errors
+/// The file is not gzip, has a wrong trailer or is cut short.
+pub fn read(bytes: &[u8]) -> Result<Vec<u8>, Fault> {
     let (mut text, mut at) = (Vec::new(), 0);
     loop {
         let member = member(bytes, at)?;
-        if bytes.get(member.trailer..member.trailer + 8)? != member.right_trailer() {
-            return None;
+        let trailer = bytes.get(member.trailer..member.trailer + 8);
+        if trailer != Some(&member.right_trailer()) {
+            return Err(Fault::Other);
         }
         text.extend(&member.text);
         at = member.trailer + 8;
         at += bytes[at..].iter().take_while(|byte| **byte == 0).count();
         if at == bytes.len() {
-            return Some(text);
+            return Ok(text);
         }
     }
 }
@@ -89,7 +110,7 @@ pub fn read(bytes: &[u8]) -> Option<Vec<u8>> {
 /// Corrects checksum and size of each member, up to the first bad member.
 pub fn mend(bytes: &mut [u8]) {
     let mut at = 0;
-    while let Some(member) = member(bytes, at) {
+    while let Ok(member) = member(bytes, at) {
         let Some(trailer) = bytes.get_mut(member.trailer..member.trailer + 8) else {
             return;
         };

@@ -1,11 +1,13 @@
-//! gzip from a release store, against another decoder: both accept the same files, with the same content.
+//! gzip from a release store, against another decoder: both accept the same files, with the same content. One exception:
+//! libflate also decodes sets of Huffman codes that are incomplete or for too many symbols, which zlib refuses and no program
+//! writes (RFC 1951, 3.2.7). There the checksum decides alone.
 #![no_main]
 
 use std::io::Read;
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 use ops_updater::gzip::Gzip;
-use ops_updater_fuzz::members;
+use ops_updater_fuzz::members::{self, Fault};
 
 fuzz_target!(|bytes: &[u8]| {
     let mut ours = Vec::new();
@@ -17,10 +19,10 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let theirs = members::read(bytes);
     match (read, theirs) {
-        (Ok(_), Some(theirs)) => assert!(ours == theirs, "the two differ"),
-        (Ok(_), None) => panic!("only we take it, {} bytes", ours.len()),
-        (Err(error), Some(theirs)) => panic!("only we refuse it: {error}; {} bytes", theirs.len()),
-        (Err(_), None) => {}
+        (Ok(_), Ok(theirs)) => assert!(ours == theirs, "the two differ"),
+        (Ok(_), Err(Fault::Other)) => panic!("only we take it, {} bytes", ours.len()),
+        (Err(error), Ok(theirs)) => panic!("only we refuse it: {error}; {} bytes", theirs.len()),
+        (Ok(_), Err(Fault::Codes)) | (Err(_), Err(_)) => {}
     }
 });
 
