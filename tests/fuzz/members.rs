@@ -39,12 +39,15 @@ pub enum Fault {
 pub fn member(bytes: &[u8], from: usize) -> Result<Member, Fault> {
     let rest = bytes.get(from..).and_then(header);
     let start = from + rest.ok_or(Fault::Other)?;
+    let offset = |inflate: &Decompress| {
+        let read = usize::try_from(inflate.total_in());
+        read.map(|read| start + read).map_err(|_| Fault::Other)
+    };
     let mut inflate = Decompress::new(false);
     let mut text = Vec::with_capacity(64 << 10);
     loop {
-        let read = usize::try_from(inflate.total_in()).map_err(|_| Fault::Other)?;
         let before = (inflate.total_in(), inflate.total_out());
-        let input = bytes.get(start + read..).ok_or(Fault::Other)?;
+        let input = bytes.get(offset(&inflate)?..).ok_or(Fault::Other)?;
         let status = inflate
             .decompress_vec(input, &mut text, FlushDecompress::None)
             .map_err(|error| match error.message() {
@@ -53,8 +56,7 @@ pub fn member(bytes: &[u8], from: usize) -> Result<Member, Fault> {
                 _ => Fault::Other,
             })?;
         if status == Status::StreamEnd {
-            let read = usize::try_from(inflate.total_in()).map_err(|_| Fault::Other)?;
-            let trailer = start + read;
+            let trailer = offset(&inflate)?;
             return Ok(Member { trailer, text });
         }
         let is_full = text.len() == text.capacity();
