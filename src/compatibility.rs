@@ -60,6 +60,7 @@ fn ledger() -> Ledger {
         }),
         trial: None,
         set_aside: None,
+        highest: None,
     };
     ledger.agents.insert("demo".to_owned(), Box::new(history));
     ledger
@@ -165,10 +166,11 @@ fn document(text: &str) -> &str {
 }
 
 /// The fields that 0.1.0 does not know, without a value.
-const NEWER: [&str; 4] = [
+const NEWER: [&str; 5] = [
     ",\"asked\":null",
     ",\"trial\":null",
     ",\"aside\":null",
+    ",\"highest\":null",
     ",\"restarts\":null",
 ];
 

@@ -22,17 +22,17 @@ pub(super) fn run(file: &Path) -> ExitResult {
     if let Some(lack) = process::without_proc() {
         complain(&lack);
     }
-    let mut text = format!("{file} is valid\nheartbeats go to        {}", config.url);
+    let mut text = format!("{file} is valid\nheartbeats go to          {}", config.url);
     for Line { key, from, value } in config.lines() {
-        let _ = write!(text, "\n{key:14}{from:10}{value}");
+        let _ = write!(text, "\n{key:16}{from:10}{value}");
     }
     let policy = policy::load(Some(&source.own_dir)).map_err(misused)?;
     match policy::file(Some(&source.own_dir)) {
-        None => text.push_str("\npolicy        none"),
+        None => text.push_str("\npolicy          none"),
         Some(file) => {
-            let _ = write!(text, "\npolicy        {}", file.display());
+            let _ = write!(text, "\npolicy          {}", file.display());
             for (rule, value) in policy::lines(&policy) {
-                let _ = write!(text, "\n{rule:14}policy    {value}");
+                let _ = write!(text, "\n{rule:16}policy    {value}");
             }
         }
     }

@@ -2,7 +2,7 @@
 //! daemon. The text that it prints says what was done, what follows from it, and whether a daemon knows of it.
 
 use std::mem;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::args::Arguments;
 use super::exit::{Exit, ExitResult, failed, print};
@@ -10,7 +10,7 @@ use super::{entry, release_store};
 use crate::error::{Error, Result};
 use crate::model::{AgentName, Version};
 use crate::os::{clock, user};
-use crate::plan::history::{AgentHistory, Failures, entry_digest};
+use crate::plan::history::{self, AgentHistory, Failures, entry_digest};
 use crate::protocol::status::AgentStatus;
 use crate::store::config::Source;
 use crate::store::overrides::{self, Overrides};
@@ -18,7 +18,7 @@ use crate::store::{instance, layout, ledger, status};
 use crate::text::span;
 
 pub(super) fn pin(arguments: &Arguments) -> ExitResult {
-    let (own_dir, name) = subject(arguments)?;
+    let (Source { own_dir, .. }, name) = subject(arguments)?;
     let version = version_to_pin(&own_dir, &name, arguments.operands.get(1)).map_err(failed)?;
     overrides::pin(&own_dir, &name, &version).map_err(failed)?;
     let text = format!("{name} is pinned to {version} until ops-updater unpin {name}");
@@ -32,7 +32,7 @@ pub(super) fn pin(arguments: &Arguments) -> ExitResult {
 }
 
 pub(super) fn rollback(arguments: &Arguments) -> ExitResult {
-    override_agent(arguments, &|own_dir, name| {
+    override_agent(arguments, &|Source { own_dir, .. }, name| {
         let agent = known_agent("roll back", own_dir, name)?;
         let (version, reason) = version_to_roll_back_to(own_dir, name, &agent)?;
         overrides::pin(own_dir, name, &version)?;
@@ -42,13 +42,14 @@ pub(super) fn rollback(arguments: &Arguments) -> ExitResult {
 }
 
 pub(super) fn unpin(arguments: &Arguments) -> ExitResult {
-    override_agent(arguments, &|own_dir, name| {
+    override_agent(arguments, &|source, name| {
+        let own_dir = &source.own_dir;
         // An agent that the server no longer sends may still be pinned, so the name need not be known.
         if !overrides::unpin(own_dir, name)? {
             return Ok(format!("{name} was not pinned"));
         }
         let next = match known_agent("unpin", own_dir, name) {
-            Ok(agent) => without_pin(own_dir, name, &agent),
+            Ok(agent) => without_pin(source, name, &agent),
             Err(_) => "it is not known what the server wants".to_owned(),
         };
         let text = format!("{name} follows the server again: {next}");
@@ -57,7 +58,7 @@ pub(super) fn unpin(arguments: &Arguments) -> ExitResult {
 }
 
 pub(super) fn retry(arguments: &Arguments) -> ExitResult {
-    override_agent(arguments, &|own_dir, name| {
+    override_agent(arguments, &|Source { own_dir, .. }, name| {
         known_agent("retry", own_dir, name)?;
         overrides::retry(own_dir, name)?;
         Ok(notify(own_dir, &format!("{name} will be tried again")))
@@ -97,20 +98,20 @@ fn override_host(arguments: &Arguments, command: &dyn Fn(&Path) -> Result<String
 
 fn override_agent(
     arguments: &Arguments,
-    command: &dyn Fn(&Path, &AgentName) -> Result<String>,
+    command: &dyn Fn(&Source, &AgentName) -> Result<String>,
 ) -> ExitResult {
-    let (own_dir, name) = subject(arguments)?;
-    let text = command(&own_dir, &name).map_err(failed)?;
+    let (source, name) = subject(arguments)?;
+    let text = command(&source, &name).map_err(failed)?;
     Ok(print(&text))
 }
 
-/// Returns the updater's directory and the agent that the command is about.
-fn subject(arguments: &Arguments) -> std::result::Result<(PathBuf, AgentName), Exit> {
+/// Returns the place of the updater and the agent that the command is about.
+fn subject(arguments: &Arguments) -> std::result::Result<(Source, AgentName), Exit> {
     let source = Source::new(&arguments.config).map_err(failed)?;
     let name = arguments.operands[0].as_str();
     let cause = "this is not a valid name of an agent";
     let name = AgentName::parse(name).ok_or_else(|| failed(Error::new("find", name, cause)))?;
-    Ok((source.own_dir, name))
+    Ok((source, name))
 }
 
 /// Returns the name of the person who runs this command, as far as it is known: under sudo it is not the process's own.
@@ -189,7 +190,8 @@ fn version_to_roll_back_to(
 }
 
 /// Returns what will happen to an agent that is not pinned any more.
-fn without_pin(own_dir: &Path, name: &AgentName, agent: &AgentStatus) -> String {
+fn without_pin(source: &Source, name: &AgentName, agent: &AgentStatus) -> String {
+    let own_dir = &source.own_dir;
     let AgentStatus {
         version, desired, ..
     } = agent;
@@ -198,6 +200,9 @@ fn without_pin(own_dir: &Path, name: &AgentName, agent: &AgentStatus) -> String 
     }
     if version == desired {
         return format!("nothing changes, {desired} is in force");
+    }
+    if let Some(cause) = downgrade(source, name, desired) {
+        return format!("nothing changes, {cause}");
     }
     let now = clock::unix_now();
     if let Some(failures) = failures_of_server(own_dir, name)
@@ -216,6 +221,16 @@ fn without_pin(own_dir: &Path, name: &AgentName, agent: &AgentStatus) -> String 
         "" => format!("{desired} will be installed{then}"),
         version => format!("{desired} will replace {version}{then}"),
     }
+}
+
+/// Returns why the updater refuses a version. None: it is no downgrade, or downgrades are allowed.
+fn downgrade(source: &Source, name: &AgentName, desired: &str) -> Option<String> {
+    if source.load_without_server().ok()?.allow_downgrade {
+        return None;
+    }
+    let desired = Version::parse(desired)?;
+    let history = history(&source.own_dir, name)?;
+    Some(history::downgrade(&desired, history.higher_than(&desired)?))
 }
 
 fn history(own_dir: &Path, name: &AgentName) -> Option<Box<AgentHistory>> {

@@ -98,6 +98,7 @@ impl Daemon {
         let now = Instant::now();
         let run_user = user::own_name();
         let mut state = State::load(&source.own_dir, &run_user, clock.now());
+        state.refuses_downgrades = !config.allow_downgrade;
         let mut first = Duration::ZERO;
         if mode != Mode::Plan {
             state.tidy();
@@ -296,6 +297,7 @@ impl Daemon {
             config.server,
             config.interval.as_secs()
         ));
+        self.state.refuses_downgrades = !config.allow_downgrade;
         self.config = config;
         let now = Instant::now();
         let first = schedule::first_heartbeat(self.config.interval, self.random.generate());

@@ -19,6 +19,8 @@ mod release;
 mod step;
 /// What identifies an updater.
 mod updater;
+/// Which of two versions is the higher one.
+mod version_order;
 
 pub use checks::{
     HAS_USER, has_user, is_md5, is_url, is_user, is_work_dir, one_spelling, url_parts,

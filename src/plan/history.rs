@@ -61,6 +61,8 @@ pub struct AgentHistory {
     /// How the server's entry has failed, while a pin is followed. Older ledgers do not have it.
     #[serde(rename = "aside")]
     pub set_aside: Option<Failures>,
+    /// The highest version that ran well here. It is never lowered. Older ledgers do not have it.
+    pub highest: Option<Version>,
 }
 
 /// The failures of one desired entry.
@@ -173,11 +175,29 @@ impl AgentHistory {
                 build: current.clone(),
             });
         }
-        if as_desired && self.is_quiet(now) && !self.is_waiting(now) && !self.is_on_trial(now) {
+        let is_steady = self.is_quiet(now) && !self.is_on_trial(now);
+        if observed.state == AgentState::Started && is_steady {
+            self.raise_highest(&current.version);
+        }
+        if as_desired && is_steady && !self.is_waiting(now) {
             self.trial = None;
             self.forget_deaths();
             self.forget_failures();
         }
+    }
+
+    /// Whether it dies is known by now: a version that is rolled back would otherwise keep its own replacement away.
+    fn raise_highest(&mut self, version: &Version) {
+        let highest = self.highest.as_ref();
+        if highest.is_none_or(|highest| highest.is_below(version)) {
+            self.highest = Some(version.clone());
+        }
+    }
+
+    /// Returns the highest version that ran here if this one is below it.
+    pub fn higher_than(&self, version: &Version) -> Option<&Version> {
+        let highest = self.highest.as_ref()?;
+        version.is_below(highest).then_some(highest)
     }
 
     /// A build is about to be started. One that ran well before is not recorded: it does not crash the host.
@@ -300,6 +320,11 @@ impl AgentHistory {
     }
 }
 
+/// Returns why a host that allows no downgrade refuses a version.
+pub fn downgrade(version: &Version, highest: &Version) -> String {
+    format!("version {version} is below {highest}, which ran here; allow_downgrade is false")
+}
+
 /// Returns the digest under which the failures of a desired entry are remembered. It covers these fields alone, in the
 /// order and form of 0.1.0: a new field on the wire must not make a whole fleet forget what failed.
 pub fn entry_digest(wire: &WireAgent) -> String {
@@ -355,6 +380,34 @@ mod tests {
         assert!(history.last_good.is_none());
         history.fold_observed(&desired("2"), &observed("1", AgentState::Started), 1);
         assert_eq!(history.last_good.map(|good| good.build), Some(build("1")));
+    }
+
+    #[test]
+    fn the_highest_version_is_the_highest_that_ran_on_when_its_trial_was_over() {
+        let highest = |history: &AgentHistory| history.highest.as_ref().map(ToString::to_string);
+        let see = |history: &mut AgentHistory, version, state, now| {
+            history.fold_observed(&desired("9"), &observed(version, state), now);
+        };
+        let mut history = AgentHistory::default();
+        see(&mut history, "2", AgentState::Stopped, 1000);
+        assert_eq!(highest(&history), None, "it does not run");
+        see(&mut history, "2", AgentState::Started, 1000);
+        see(&mut history, "1", AgentState::Started, 1000);
+        assert_eq!(highest(&history).as_deref(), Some("2"), "never lowered");
+        history.fold_death(&build("10"), 0, 2000);
+        see(&mut history, "10", AgentState::Started, 2001);
+        assert_eq!(highest(&history).as_deref(), Some("2"), "it has just died");
+        see(&mut history, "10", AgentState::Started, 2600);
+        assert_eq!(highest(&history).as_deref(), Some("10"));
+        let back = history.last_good.clone().expect("2 ran");
+        history.begin_trial(&build("11"), &back, 3000);
+        see(&mut history, "11", AgentState::Started, 3600);
+        assert_eq!(highest(&history).as_deref(), Some("10"), "on trial");
+        see(&mut history, "11", AgentState::Started, 3601);
+        assert_eq!(highest(&history).as_deref(), Some("11"));
+        history.fold_retry();
+        history.fold_desired("other", "other");
+        assert_eq!(highest(&history).as_deref(), Some("11"), "no failure");
     }
 
     /// Returns a history in which the server's entry, `two`, has failed.

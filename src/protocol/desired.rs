@@ -8,7 +8,7 @@ use crate::protocol::heartbeat::TEXT_LIMIT;
 use crate::text::brief;
 
 /// Further refused entries are only counted: log and heartbeat must not grow with the mistake of a server.
-const REFUSALS_REPORTED: usize = 20;
+pub const REFUSALS_REPORTED: usize = 20;
 
 /// The entries of an answer, as written.
 pub type Entries = Array;
@@ -108,15 +108,20 @@ pub fn sort(entries: Entries, own: &Own, policy: &Policy) -> Sorted {
         }
     }
     if unreported > 0 {
-        refused.push(Refusal {
-            name: String::new(),
-            cause: format!("and {unreported} more are refused"),
-        });
+        refused.push(and_more(unreported));
     }
     Sorted {
         accepted,
         refused,
         names,
+    }
+}
+
+/// Returns what stands for this many refused entries that are not reported one by one.
+pub fn and_more(unreported: u32) -> Refusal {
+    Refusal {
+        name: String::new(),
+        cause: format!("and {unreported} more are refused"),
     }
 }
 

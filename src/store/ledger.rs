@@ -86,7 +86,7 @@ fn set_aside(path: &Path) {
         Err(error) => format!("it stays until it can be replaced ({error})"),
     };
     log::warn(format_args!(
-        "cannot read {}: not a ledger; {outcome}, all retry counts start afresh",
+        "cannot read {}: not a ledger; {outcome}, all retry counts start afresh, and only what runs now is known to have run",
         path.display(),
     ));
 }
@@ -109,7 +109,7 @@ mod tests {
             json::to_string(&ledger)
         };
         let old = ledger(None).replace(
-            ",\"left\":null,\"begun\":null,\"trial\":null,\"aside\":null",
+            ",\"left\":null,\"begun\":null,\"trial\":null,\"aside\":null,\"highest\":null",
             "",
         );
         assert!(!old.contains("left"));

@@ -394,7 +394,7 @@ fn origins(config: &str) -> Vec<(String, String, String)> {
     let lines = lines.take_while(|line| !line.starts_with("policy "));
     let rows = lines.map(|line| {
         assert!(line.len() <= 80, "{line}");
-        let (key, rest) = line.split_at(14);
+        let (key, rest) = line.split_at(16);
         let (from, value) = rest.split_at(10);
         (
             key.trim().to_owned(),
@@ -418,13 +418,14 @@ fn check_tells_where_each_setting_comes_from() {
     assert_origin(bare, "server", "cfg.json", "m:1");
     assert_origin(bare, "interval", "default", "300 s");
     assert_origin(bare, "check_interval", "default", "30 s");
+    assert_origin(bare, "allow_downgrade", "default", "true");
     assert_origin(bare, "ip", "system", "the address toward the server");
     assert_origin(bare, "log_max_size", "default", "10 MB");
     assert_origin(bare, "http.enabled", "default", "false");
     let system = fs::read_to_string("/proc/sys/kernel/hostname").expect("a name");
     assert_origin(bare, "hostname", "system", system.trim());
     let full = r#"{"server": "m:1", "interval": 300, "check_interval": 5, "hostname": "h", "ip": "192.0.2.1",
-        "log_max_size": 5, "log_level": "warn", "sudo": "/opt/sudo",
+        "log_max_size": 5, "log_level": "warn", "sudo": "/opt/sudo", "allow_downgrade": false,
         "http": {"enabled": false, "listen": "0.0.0.0:2001"}}"#;
     assert!(origins(full).iter().all(|row| row.1 == "cfg.json"));
     assert_origin(full, "http.listen", "cfg.json", "0.0.0.0:2001");

@@ -6,6 +6,8 @@ mod between_heartbeats;
 mod deaths;
 /// An unreliable status of an agent, or an unreliable disk.
 mod doubts;
+/// A desired version below one that ran here, with `allow_downgrade` false.
+mod downgrades;
 /// What a version that was stopped leaves running.
 mod gone;
 /// A desired state whose location changes, or that is withdrawn while it is carried out.

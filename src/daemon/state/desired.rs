@@ -135,6 +135,12 @@ impl DesiredState {
         &self.agents
     }
 
+    /// Returns the agent as the server desires it.
+    pub(super) fn of_server(&self, name: &AgentName) -> Option<&Desired> {
+        let index = self.index.get(name)?;
+        self.agents.get(*index).map(|agent| &agent.desired)
+    }
+
     /// Returns the agent as this host follows it.
     pub(super) fn get(&self, name: &AgentName) -> Option<&Desired> {
         let index = self.index.get(name)?;

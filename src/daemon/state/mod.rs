@@ -7,6 +7,8 @@ mod attempt;
 mod deaths;
 /// What the server and the operator desire.
 mod desired;
+/// Versions that are not followed, because a higher one ran here.
+mod downgrades;
 /// The ledger with its file.
 mod history;
 /// The last observation of each agent.
@@ -41,6 +43,8 @@ pub struct State {
     /// A server, or the input of `apply`, has given the desired state since the start. Until then it is the saved one, which
     /// may be out of date: what was in force is kept running, and nothing else is done.
     is_confirmed: bool,
+    /// A version below one that ran here is followed only if an operator has pinned it.
+    pub refuses_downgrades: bool,
 }
 
 impl State {
@@ -52,6 +56,7 @@ impl State {
             observations: Observations::default(),
             status_file: store::status::file(own_dir),
             is_confirmed: false,
+            refuses_downgrades: false,
         };
         state.fold_desired();
         state
@@ -96,8 +101,14 @@ impl State {
     }
 
     /// Takes over the entries of an answer. See `DesiredState::accept`.
-    pub fn accept(&mut self, agents: Vec<Desired>, refused: Vec<Refusal>, kept: &[AgentName]) {
+    pub fn accept(
+        &mut self,
+        mut agents: Vec<Desired>,
+        mut refused: Vec<Refusal>,
+        kept: &[AgentName],
+    ) {
         self.is_confirmed = true;
+        self.refuse_downgrades(&mut agents, &mut refused);
         if !self.desired.accept(agents, refused, kept) {
             return;
         }
@@ -238,7 +249,8 @@ impl State {
             return None;
         }
         let history = self.history.get(name)?;
-        Some(if self.hold().is_empty() && self.is_confirmed {
+        let is_free = self.hold().is_empty() && self.is_confirmed;
+        Some(if is_free && self.higher(desired).is_none() {
             plan::steps(desired, observation, history, now)
         } else {
             plan::steps_while_held(desired, observation, history, now)

@@ -33,6 +33,10 @@ impl State {
             // It may come from a check that ran as a hostile user.
             return brief(managed_by, STATUS_LIMIT);
         }
+        let desired = self.desired.get(name);
+        if let Some(cause) = desired.and_then(|desired| self.downgrade(desired)) {
+            return cause;
+        }
         match self.history.get(name) {
             None => String::new(),
             Some(history) if history.error.is_empty() => history.deaths_in_words(),

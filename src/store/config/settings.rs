@@ -34,6 +34,8 @@ pub struct Config {
     pub interval: Duration,
     /// Between checks of the agents. Zero, or not less than `interval`: they are checked with heartbeats only.
     pub check_interval: Duration,
+    /// A server may desire a lower version than one that ran here.
+    pub allow_downgrade: bool,
     pub http: Http,
     /// Where the HTTP endpoint listens; `None` while it is not enabled.
     pub listen: Option<SocketAddr>,
@@ -94,7 +96,7 @@ pub(super) struct Setting {
 }
 
 /// Every setting. A setting is checked and stored after those above it.
-pub(super) static SETTINGS: [Setting; 11] = [
+pub(super) static SETTINGS: [Setting; 12] = [
     Setting {
         key: "log_level",
         default: Plain::Text("info"),
@@ -265,6 +267,19 @@ pub(super) static SETTINGS: [Setting; 11] = [
         },
         get: |config| Plain::Text(&config.sudo),
         line: Some(8),
+        unit: "",
+        if_empty: String::new,
+    },
+    Setting {
+        key: "allow_downgrade",
+        default: Plain::Flag(true),
+        wanted: "true or false",
+        set: |config, value| {
+            config.allow_downgrade = value.flag();
+            Ok(())
+        },
+        get: |config| Plain::Flag(config.allow_downgrade),
+        line: Some(11),
         unit: "",
         if_empty: String::new,
     },

@@ -294,7 +294,7 @@ mod tests {
 
     #[test]
     fn the_settings_in_force_are_a_valid_configuration() {
-        let text = r#"{"log_level":"debug","log_max_size":3,"debug":true,"hostname":"h","ip":"::1","server":"m:1","interval":7,"check_interval":30,"http":{"enabled":true,"listen":":81"},"sudo":"/s"}"#;
+        let text = r#"{"log_level":"debug","log_max_size":3,"debug":true,"hostname":"h","ip":"::1","server":"m:1","interval":7,"check_interval":30,"http":{"enabled":true,"listen":":81"},"sudo":"/s","allow_downgrade":false}"#;
         let config = parse(text, true).expect("valid");
         assert_eq!(json::to_string(&config.in_force()), text);
         assert!(config.warnings.is_empty());
@@ -316,6 +316,7 @@ mod tests {
             "sudo",
             "http.enabled",
             "http.listen",
+            "allow_downgrade",
         ];
         assert_eq!(keys, expected);
         assert_eq!(lines[5].from, "cfg.json", "debug decides the log level");
