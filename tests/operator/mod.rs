@@ -30,6 +30,8 @@ mod odd_hosts;
 mod overrides;
 /// The release that `contrib/pack` makes.
 mod pack;
+/// The list of the crates in a release.
+mod sbom;
 /// Signals to the daemon.
 mod signals;
 /// Thousands of heartbeats.
