@@ -1,5 +1,7 @@
 //! Tests of the commands, files and pages that an operator uses.
 
+/// The alerts that the documents recommend.
+mod alerts;
 /// Arguments, configuration and exit codes.
 mod cli;
 /// `status`, `plan`, `once` and `apply`.
