@@ -134,6 +134,7 @@ fn receipt() -> Receipt {
         size: 1234,
         url: "http://store.example/releases/linux_amd64/demo-1.0.0.tar.gz".to_owned(),
         time: 1_800_000_000,
+        signer: None,
     }
 }
 
@@ -166,12 +167,13 @@ fn document(text: &str) -> &str {
 }
 
 /// The fields that 0.1.0 does not know, without a value.
-const NEWER: [&str; 5] = [
+const NEWER: [&str; 6] = [
     ",\"asked\":null",
     ",\"trial\":null",
     ",\"aside\":null",
     ",\"highest\":null",
     ",\"restarts\":null",
+    ",\"signer\":null",
 ];
 
 /// Returns the document as 0.1.0 would write it.

@@ -23,6 +23,8 @@ struct Parts {
 pub enum Kind {
     /// A complete download has another digest than the expected one.
     WrongDigest,
+    /// A complete download is not what its signature was made for.
+    WrongSignature,
     /// Somebody who is not trusted could replace a file or directory.
     NotTrusted,
     Other,

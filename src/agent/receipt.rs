@@ -25,6 +25,8 @@ pub struct Receipt {
     pub url: String,
     /// Seconds since 1970.
     pub time: u64,
+    /// The public key of whoever signed the tarball. None: no signature was wanted.
+    pub signer: Option<String>,
 }
 
 impl Receipt {

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::exit::{Exit, ExitResult, complain, fail, load, misused, print};
 use super::run::refuse_open_places;
+use super::signatures;
 use crate::os::process;
 use crate::store::config::Line;
 use crate::store::policy;
@@ -36,6 +37,11 @@ pub(super) fn run(file: &Path) -> ExitResult {
             }
         }
     }
+    let _ = write!(
+        text,
+        "\nsignatures    {}",
+        signatures::words(&source, &config, &policy)
+    );
     if !policy.unusable.is_empty() {
         return Err(fail(Exit::BadUsage, &policy.unusable));
     }

@@ -21,6 +21,8 @@ mod overrides;
 mod release_store;
 /// The daemon, `once`, `apply` and `plan`.
 mod run;
+/// Whether releases are verified by their signatures.
+mod signatures;
 /// `status` and `pid`.
 mod status;
 /// The status document as a table.

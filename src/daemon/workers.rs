@@ -151,6 +151,7 @@ impl Daemon {
             &self.identity.updater,
             self.config.log_level.name(),
         );
+        job.public_keys.clone_from(&self.config.public_keys);
         job.is_move = is_move;
         job.keeps_work_dir = elsewhere.is_some_and(|at| at.work_dir == task.location.work_dir);
         job

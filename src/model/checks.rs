@@ -1,5 +1,7 @@
 //! The rules for the text of a field: URLs, paths, digests, users. Pure.
 
+use minisign_verify::PublicKey;
+
 use super::names::NAME_LIMIT;
 use crate::text::before;
 
@@ -27,6 +29,11 @@ pub fn one_spelling(path: &[u8]) -> Vec<u8> {
 
 pub fn is_md5(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// Returns whether this is a public key of minisign: the second line of its file.
+pub fn is_public_key(text: &str) -> bool {
+    PublicKey::from_base64(text).is_ok()
 }
 
 pub(super) fn is_md5_source(text: &str) -> bool {

@@ -23,7 +23,8 @@ mod updater;
 mod version_order;
 
 pub use checks::{
-    HAS_USER, has_user, is_md5, is_url, is_user, is_work_dir, one_spelling, url_parts,
+    HAS_USER, has_user, is_md5, is_public_key, is_url, is_user, is_work_dir, one_spelling,
+    url_parts,
 };
 pub use desired::{Cmd, Desired, Refusal, WireAgent};
 pub use location::{Location, Own};

@@ -23,6 +23,8 @@ pub struct Policy {
     /// Only these users are created. `create_users: false` is an empty list.
     pub create_users: Option<Vec<String>>,
     pub max_agents: usize,
+    /// Releases and configurations are signed by one of these keys of minisign, whatever cfg.json says.
+    pub public_keys: Option<Vec<String>>,
     /// Why nothing at all is allowed. Empty: the rules decide.
     pub unusable: String,
 }
@@ -35,6 +37,7 @@ impl Default for Policy {
             stores: None,
             create_users: None,
             max_agents: MAX_AGENTS,
+            public_keys: None,
             unusable: String::new(),
         }
     }
@@ -98,6 +101,12 @@ impl Policy {
             }
         }
         Ok(())
+    }
+
+    /// Returns the public keys in force: those of the policy, or else those of cfg.json. None: nothing must be signed.
+    pub fn keys_in_force<'a>(&'a self, configured: &'a Vec<String>) -> Option<&'a Vec<String>> {
+        let configured = (!configured.is_empty()).then_some(configured);
+        self.public_keys.as_ref().or(configured)
     }
 
     pub fn may_create(&self, user: &str) -> bool {
@@ -249,5 +258,24 @@ mod tests {
         let policy = Policy::refusing("why".into());
         assert_eq!(policy.check_location("/", "root"), Err("why".to_owned()));
         assert!(!policy.may_create("falcon"));
+    }
+
+    #[test]
+    fn the_keys_of_the_policy_count_alone_and_without_them_those_of_cfg_json() {
+        let keys = |list: &[&str]| list.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
+        for (policy, configured, in_force) in [
+            (None, keys(&[]), None),
+            (None, keys(&["c"]), Some(keys(&["c"]))),
+            (Some(keys(&["p"])), keys(&[]), Some(keys(&["p"]))),
+            (Some(keys(&["p"])), keys(&["c", "p"]), Some(keys(&["p"]))),
+            // Nothing is signed by one of no keys.
+            (Some(keys(&[])), keys(&["c"]), Some(keys(&[]))),
+        ] {
+            let policy = Policy {
+                public_keys: policy,
+                ..Policy::default()
+            };
+            assert_eq!(policy.keys_in_force(&configured), in_force.as_ref());
+        }
     }
 }

@@ -15,6 +15,7 @@ use minreq::ResponseLazy;
 use super::answer;
 use super::http::{self, CHUNK, Progress, Received};
 use super::pace::Pace;
+use super::signature::{Seal, Signer};
 use crate::error::{At, Error, Kind, Result};
 use crate::gzip;
 use crate::md5::Digest;
@@ -37,16 +38,24 @@ const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 const FRESH_STARTS: u32 = 2;
 const IS_TAR: &str = "the body is a tar archive without gzip; does the store decompress it?";
 
-/// A tarball whose bytes have the desired digest. Only `tarball` makes one, so nothing else can be unpacked.
+/// A tarball whose bytes have the desired digest, and the signature that the keys in force want. Only a `Seal` gives the
+/// signer, so nothing else can be unpacked.
 pub struct Verified {
     pub file: File,
     pub md5: String,
     pub size: u64,
+    pub signer: Signer,
 }
 
-/// Downloads to `part`, from where an earlier attempt ended, and verifies the digest. `part` is removed if the digest is
-/// wrong, and kept for the next attempt after other errors.
-pub fn tarball(url: &str, md5: &str, part: &Path, progress: Progress) -> Result<Verified> {
+/// Downloads to `part`, from where an earlier attempt ended, and verifies the digest and then the signature. `part` is
+/// removed if one of them is wrong, and kept for the next attempt after other errors.
+pub fn tarball(
+    url: &str,
+    md5: &str,
+    seal: &Seal,
+    part: &Path,
+    progress: Progress,
+) -> Result<Verified> {
     let mut download = Download::resume(url, part, progress)?;
     download.complete(md5, progress)?;
     if download.received == 0 {
@@ -58,10 +67,7 @@ pub fn tarball(url: &str, md5: &str, part: &Path, progress: Progress) -> Result<
         download.complete(md5, progress)?;
     }
     if download.matches(md5) {
-        let size = download.received;
-        let file = File::open(part).at("open", part)?;
-        let md5 = md5.to_owned();
-        return Ok(Verified { file, md5, size });
+        return verify(md5, download.received, seal, part, progress);
     }
     let got = download.digest();
     // The next attempt must not resume from wrong bytes.
@@ -69,6 +75,31 @@ pub fn tarball(url: &str, md5: &str, part: &Path, progress: Progress) -> Result<
     let cause = format!("its md5 is {got}, wanted {md5}");
     let error = Error::new("verify", url, cause).with_kind(Kind::WrongDigest);
     Err(download.with_encoding_hint(error))
+}
+
+/// Verifies the signature of a whole download.
+fn verify(md5: &str, size: u64, seal: &Seal, part: &Path, progress: Progress) -> Result<Verified> {
+    let mut file = File::open(part).at("open", part)?;
+    let verified = seal.verify(&mut file, &mut || {
+        progress(Received {
+            fresh: 0,
+            have: size,
+            total: Some(size),
+        })
+    });
+    file.rewind().at("rewind", part)?;
+    if let Err(error) = &verified
+        && error.kind() == Kind::WrongSignature
+    {
+        // The next attempt must fetch another one.
+        let _ = fs::remove_file(part);
+    }
+    Ok(Verified {
+        file,
+        md5: md5.to_owned(),
+        size,
+        signer: verified?,
+    })
 }
 
 /// Why one connection ended.

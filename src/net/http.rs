@@ -52,6 +52,9 @@ pub struct Received {
 /// Is told whenever bytes have come. An error from it ends the transfer.
 pub type Progress<'a> = &'a mut dyn FnMut(Received) -> Result<()>;
 
+/// Refuses a body.
+pub type Check<'a> = &'a dyn Fn(&[u8]) -> Result<()>;
+
 /// The response to a POST.
 pub struct Answer {
     pub status: u16,
@@ -108,8 +111,8 @@ pub fn text(url: &str, limit: u64) -> Result<String> {
 
 /// Fetches a configuration file to `path`, which must not exist yet. A body without a length is fetched twice and must
 /// be the same both times, because a connection cut in the middle looks like the end of the body. A page for browsers is
-/// refused, unless the name of the file says that it is one.
-pub fn small_file(url: &str, path: &Path, progress: Progress) -> Result<()> {
+/// refused, unless the name of the file says that it is one. What `check` refuses is not written either.
+pub fn small_file(url: &str, path: &Path, check: Check, progress: Progress) -> Result<()> {
     let name = path.file_name().unwrap_or_default().as_bytes();
     let name = name.to_ascii_lowercase();
     let is = |end: &str| name.ends_with(end.as_bytes());
@@ -132,6 +135,7 @@ pub fn small_file(url: &str, path: &Path, progress: Progress) -> Result<()> {
             return Err(Error::new("fetch", url, cause));
         }
     }
+    check(&body.bytes)?;
     // It may hold a password, and the agent's user is its owner.
     let mut options = File::options();
     options.write(true).create_new(true).mode(0o600);

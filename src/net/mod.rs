@@ -21,6 +21,8 @@ mod pace;
 pub mod reach;
 /// The URL that a redirect leads to.
 mod redirect;
+/// The signature of minisign beside a file.
+pub mod signature;
 /// The URLs that may be fetched from.
 pub mod stores;
 

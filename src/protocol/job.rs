@@ -69,6 +69,8 @@ pub struct StepJob {
     /// Where else it may run as the same user. It is stopped there before it is started here.
     pub other_locations: Vec<Location>,
     pub role: Role,
+    /// The public keys of cfg.json. Without any, nothing must be signed, unless the policy has keys.
+    pub public_keys: Vec<String>,
     /// The stop is the first half of a move, so the step is not complete without the second half.
     pub is_move: bool,
     /// The other half of a move is in the same workDir, where the agent's directory must be put aside.
@@ -129,6 +131,7 @@ impl StepJob {
             elsewhere: None,
             other_locations: Vec::new(),
             role,
+            public_keys: Vec::new(),
             is_move: false,
             keeps_work_dir: false,
             updater: updater.clone(),

@@ -13,9 +13,10 @@ use std::path::{Path, PathBuf};
 use super::layout;
 use crate::error::{At, Error, Result};
 use crate::json::{self, Number, Value};
-use crate::model::{Policy, is_url, is_user, is_work_dir, one_spelling};
+use crate::model::{Policy, is_public_key, is_url, is_user, is_work_dir, one_spelling};
 use crate::os::walk::{self, Trusted};
 use crate::os::{credentials, disk};
+use crate::store::config::PUBLIC_KEYS_WANTED;
 use crate::text::without_passwords;
 
 /// The largest file, in bytes.
@@ -89,6 +90,9 @@ fn set(policy: &mut Policy, key: &str, value: &Value) -> std::result::Result<(),
         }
         ("run_users", _) => policy.run_users = users("a list of user names")?,
         ("stores", _) => policy.stores = Some(list(key, value, is_url, "a list of http URLs")?),
+        ("public_keys", _) => {
+            policy.public_keys = Some(list(key, value, is_public_key, PUBLIC_KEYS_WANTED)?);
+        }
         ("create_users", Value::Bool(true)) => policy.create_users = None,
         ("create_users", Value::Bool(false)) => policy.create_users = Some(Vec::new()),
         ("create_users", _) => {
@@ -156,6 +160,7 @@ pub fn lines(policy: &Policy) -> Vec<(&'static str, String)> {
         ("stores", list(&policy.stores)),
         ("create_users", list(&policy.create_users)),
         ("max_agents", policy.max_agents.to_string()),
+        ("public_keys", list(&policy.public_keys)),
     ]
 }
 
@@ -166,10 +171,21 @@ mod tests {
     #[test]
     fn every_rule_is_read() {
         let text = r#"{"work_dirs": ["/a//b/"], "run_users": ["falcon"], "stores": ["http://store/x"],
-            "create_users": ["falcon"], "max_agents": 7}"#;
+            "create_users": ["falcon"], "max_agents": 7,
+            "public_keys": ["RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"]}"#;
         let policy = parse(text).expect("valid");
         let values: Vec<String> = lines(&policy).into_iter().map(|line| line.1).collect();
-        assert_eq!(values, ["/a/b", "falcon", "http://store/x", "falcon", "7"]);
+        assert_eq!(
+            values,
+            [
+                "/a/b",
+                "falcon",
+                "http://store/x",
+                "falcon",
+                "7",
+                "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"
+            ]
+        );
         assert_eq!(parse("{}"), Ok(Policy::default()));
         let none = parse(r#"{"create_users": false}"#).expect("valid");
         assert!(!none.may_create("falcon"));
@@ -201,6 +217,15 @@ mod tests {
                 r#"{"create_users": 1}"#,
                 "create_users has a number, wanted true",
             ),
+            (
+                r#"{"public_keys": "RW"}"#,
+                "public_keys has a string, wanted a list of public keys",
+            ),
+            (
+                r#"{"public_keys": ["RW"]}"#,
+                "public_keys has \"RW\", wanted",
+            ),
+            (r#"{"public_keys": null}"#, "public_keys has null"),
             (r#"{"max_agents": 0}"#, "max_agents has a number, wanted"),
             (r#"{"max_agents": true}"#, "max_agents has true or false"),
         ] {

@@ -5,6 +5,7 @@ use crate::agent::lifecycle::Agent;
 use crate::agent::paths::Paths;
 use crate::error::{At, Result};
 use crate::model::{Observed, Outcome, Step};
+use crate::net::signature::Keys;
 use crate::os::signals::Signals;
 use crate::os::user;
 use crate::protocol::job::StepJob;
@@ -42,21 +43,23 @@ struct Entered {
     paths: Paths,
     /// The digest of the tarball, if it had to be known first.
     md5: Option<String>,
+    keys: Keys,
 }
 
 /// Does what root must do: checks the job, and prepares the agent's directory. Nothing is made on disk for a new agent before
 /// the digest of its tarball is known.
 fn enter(job: &StepJob, caller: Option<u32>) -> Result<Option<Entered>> {
     let policy = permission::check(job, caller)?;
+    let keys = Keys(policy.keys_in_force(&job.public_keys).cloned());
     let md5 = install::digest_of_new(job)?;
     let paths = become_run_user(job, &policy, caller)?;
-    Ok(paths.map(|paths| Entered { paths, md5 }))
+    Ok(paths.map(|paths| Entered { paths, md5, keys }))
 }
 
 fn run_as_user(job: &StepJob, entered: Entered, signals: &Signals) -> Result<()> {
     let locations = Locations::new(job, entered.paths, signals);
     let outcome = match &job.step {
-        Some(step) => run_locked(job, &locations, signals, step, entered.md5),
+        Some(step) => run_locked(job, &locations, signals, step, entered.md5, &entered.keys),
         None => Ok(()),
     };
     let mut failure = outcome.err();
@@ -78,11 +81,12 @@ fn run_locked(
     signals: &Signals,
     step: &Step,
     md5: Option<String>,
+    keys: &Keys,
 ) -> Outcome {
     let _locks = locations.lock()?;
     let agent = &locations.desired;
     match step {
-        Step::Install(release) => Ok(install::install(agent, release, md5)?),
+        Step::Install(release) => Ok(install::install(agent, release, md5, keys)?),
         Step::Switch { back, to } => switch(locations, signals, back.as_ref(), to),
         Step::Start(build) => start_stop::start(job, locations, signals, build),
         Step::Stop(_) if job.is_move => start_stop::stop_for_move(agent, signals),

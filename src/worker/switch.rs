@@ -210,6 +210,7 @@ fn add_missing_receipt(locations: &Locations, replaced: &Version) {
         size: 0,
         url: String::new(),
         time: 0,
+        signer: None,
     };
     if let Err(error) = receipt.write(&dir) {
         log::warn(format_args!("{}: {error}", agent.name()));

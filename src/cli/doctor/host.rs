@@ -13,6 +13,7 @@ use super::findings::{fail, next, ok, warn};
 use super::local_policy;
 use super::server;
 use crate::agent::paths::{Paths, is_kept_by_us};
+use crate::cli::signatures;
 use crate::model::{Desired, Own, Policy};
 use crate::os::files;
 use crate::os::own_program::OwnProgram;
@@ -133,6 +134,10 @@ impl Checks {
             user: user::own_name(),
         };
         let policy = local_policy::check(&own);
+        if let Some(config) = &config {
+            let words = signatures::words(source, config, &policy);
+            ok(format_args!("{words}"));
+        }
         let agents = desired_agents(&own, &policy);
         check_ledger(&source.own_dir);
         let pid = instance::holder(&source.own_dir);

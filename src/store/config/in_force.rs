@@ -40,7 +40,8 @@ impl Config {
             }
             Plain::Text(text) => text.to_owned(),
             Plain::Number(number) => format!("{number}{}", setting.unit),
-            Plain::Flag(flag) => flag.to_string(),
+            Plain::List(texts) if texts.is_empty() => "none".to_owned(),
+            value @ (Plain::Flag(_) | Plain::List(_)) => value.to_string(),
         };
         Line { key, from, value }
     }
@@ -49,7 +50,7 @@ impl Config {
     pub fn in_force(&self) -> InForce {
         let mut values: Vec<(&'static str, Value)> = Vec::new();
         for setting in &SETTINGS {
-            let value = (setting.get)(self).to_json();
+            let value = (setting.get)(self).into_json();
             let Some((group, key)) = setting.key.split_once('.') else {
                 values.push((setting.key, value));
                 continue;

@@ -13,5 +13,5 @@ mod source;
 mod value;
 
 pub use in_force::{InForce, Line};
-pub use settings::Config;
+pub use settings::{Config, PUBLIC_KEYS_WANTED};
 pub use source::Source;

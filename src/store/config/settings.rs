@@ -7,13 +7,17 @@ use super::address::{heartbeat_url, listen_address};
 use super::value::Plain;
 use crate::json::Object;
 use crate::log::Level;
+use crate::model::is_public_key;
 use crate::os::host;
+use crate::text::brief;
 
 const INTERVAL_LONGEST: u64 = 86_400;
 /// An agent that died is found within this time, in seconds.
 const CHECK_INTERVAL: u64 = 30;
 const LOG_MEGABYTES_MOST: u64 = 1024;
 const MEGABYTE: u64 = 1_000_000;
+pub const PUBLIC_KEYS_WANTED: &str =
+    "a list of public keys of minisign (the line that begins with RW)";
 
 /// The settings in force.
 #[derive(Debug, Default)]
@@ -32,6 +36,8 @@ pub struct Config {
     /// Where heartbeats go.
     pub url: String,
     pub interval: Duration,
+    /// One of these keys of minisign must have signed a release. Empty: it needs no signature.
+    pub public_keys: Vec<String>,
     /// Between checks of the agents. Zero, or not less than `interval`: they are checked with heartbeats only.
     pub check_interval: Duration,
     /// A server may desire a lower version than one that ran here.
@@ -96,7 +102,7 @@ pub(super) struct Setting {
 }
 
 /// Every setting. A setting is checked and stored after those above it.
-pub(super) static SETTINGS: [Setting; 12] = [
+pub(super) static SETTINGS: [Setting; 13] = [
     Setting {
         key: "log_level",
         default: Plain::Text("info"),
@@ -280,6 +286,25 @@ pub(super) static SETTINGS: [Setting; 12] = [
         },
         get: |config| Plain::Flag(config.allow_downgrade),
         line: Some(11),
+        unit: "",
+        if_empty: String::new,
+    },
+    Setting {
+        key: "public_keys",
+        default: Plain::List(Vec::new()),
+        wanted: PUBLIC_KEYS_WANTED,
+        set: |config, value| {
+            config.public_keys = value.list();
+            for key in &config.public_keys {
+                if !is_public_key(key) {
+                    // Somebody may take the secret key for the public one, so little of it is shown.
+                    return Err(format!("a list with {:?}", brief(key, 12)));
+                }
+            }
+            Ok(())
+        },
+        get: |config| Plain::List(config.public_keys.clone()),
+        line: Some(12),
         unit: "",
         if_empty: String::new,
     },

@@ -109,13 +109,15 @@ fn set(
     found: Option<&Value>,
 ) -> std::result::Result<(), String> {
     let value = match found {
-        None => Ok(setting.default),
-        Some(found) => Plain::read(found, setting.default),
+        None => Ok(setting.default.clone()),
+        Some(found) => Plain::read(found, &setting.default),
     };
     let result = value.and_then(|value| (setting.set)(config, value));
-    result.map_err(|what| match (setting.default, found) {
+    result.map_err(|what| match (&setting.default, found) {
         (Plain::Text(_), Some(Value::String(_)) | None)
-        | (Plain::Number(_) | Plain::Flag(_), _) => wrong(setting.key, &what, setting.wanted),
+        | (Plain::Number(_) | Plain::Flag(_) | Plain::List(_), _) => {
+            wrong(setting.key, &what, setting.wanted)
+        }
         (Plain::Text(_), Some(_)) => {
             let wanted = format!("a string: {}", setting.wanted);
             wrong(setting.key, &what, &wanted)
@@ -262,6 +264,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_public_key_is_refused_and_hardly_shown() {
+        let wanted = "wanted a list of public keys of minisign (the line that begins with RW)";
+        for (keys, found) in [
+            ("\"RW\"", "a string"),
+            ("{}", "an object"),
+            ("[1]", "a list with a number"),
+            ("[\"RWRTY0IyMaybeSecret\"]", "a list with \"RWRTY0IyMayb\""),
+            ("[\"\"]", "a list with \"\""),
+        ] {
+            let text = format!(r#"{{"server": "m", "public_keys": {keys}}}"#);
+            let error = parse(&text, true).expect_err(keys);
+            assert_eq!(error, format!("public_keys is {found}, {wanted}"));
+        }
+    }
+
+    #[test]
     fn an_unknown_key_is_a_warning_with_its_name() {
         let config = parse(r#"{"server": "m", "intervall": 5}"#, true).expect("valid");
         assert_eq!(config.warnings.len(), 1);
@@ -294,7 +312,7 @@ mod tests {
 
     #[test]
     fn the_settings_in_force_are_a_valid_configuration() {
-        let text = r#"{"log_level":"debug","log_max_size":3,"debug":true,"hostname":"h","ip":"::1","server":"m:1","interval":7,"check_interval":30,"http":{"enabled":true,"listen":":81"},"sudo":"/s","allow_downgrade":false}"#;
+        let text = r#"{"log_level":"debug","log_max_size":3,"debug":true,"hostname":"h","ip":"::1","server":"m:1","interval":7,"check_interval":30,"http":{"enabled":true,"listen":":81"},"sudo":"/s","allow_downgrade":false,"public_keys":["RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"]}"#;
         let config = parse(text, true).expect("valid");
         assert_eq!(json::to_string(&config.in_force()), text);
         assert!(config.warnings.is_empty());
@@ -317,6 +335,7 @@ mod tests {
             "http.enabled",
             "http.listen",
             "allow_downgrade",
+            "public_keys",
         ];
         assert_eq!(keys, expected);
         assert_eq!(lines[5].from, "cfg.json", "debug decides the log level");

@@ -35,6 +35,7 @@ use crate::error::{At, Error, Kind, Result};
 use crate::model::{AgentName, Release, Step};
 use crate::net::MEMORY_LIMIT;
 use crate::net::download::{self, Verified};
+use crate::net::signature::Keys;
 use crate::net::{digest, http};
 use crate::os::limits::MemoryLimit;
 use crate::os::{clock, disk, files, process, space};
@@ -43,12 +44,17 @@ use crate::protocol::job::StepJob;
 
 /// Installs the release beside what runs. Does nothing if it is installed already.
 ///
-/// `md5` is the digest of the tarball, if it is known already.
-pub(super) fn install(agent: &Agent, release: &Release, md5: Option<String>) -> Result<()> {
+/// `md5` is the digest of the tarball, if it is known already. `keys` are those in force.
+pub(super) fn install(
+    agent: &Agent,
+    release: &Release,
+    md5: Option<String>,
+    keys: &Keys,
+) -> Result<()> {
     if agent.look()?.has(&release.build()) {
         return Ok(());
     }
-    let installed = fetch_and_publish(agent, release, md5).and_then(|()| {
+    let installed = fetch_and_publish(agent, release, md5, keys).and_then(|()| {
         // Without this check it would be fetched again and again.
         let is_there = agent.look()?.has(&release.build());
         let cause = "it is not there after it was put in place; is the filesystem damaged?";
@@ -82,7 +88,12 @@ pub(super) fn digest_of_new(job: &StepJob) -> Result<Option<String>> {
     md5.map(Some)
 }
 
-fn fetch_and_publish(agent: &Agent, release: &Release, md5: Option<String>) -> Result<()> {
+fn fetch_and_publish(
+    agent: &Agent,
+    release: &Release,
+    md5: Option<String>,
+    keys: &Keys,
+) -> Result<()> {
     let limit = MemoryLimit::set(MEMORY_LIMIT);
     let mut progress = Progress::start(agent.paths().ours())?;
     let fresh = agent.paths().staging(&release.version, ".new");
@@ -92,10 +103,10 @@ fn fetch_and_publish(agent: &Agent, release: &Release, md5: Option<String>) -> R
         // The updater has not created it, and reading a fifo would never end.
         disk::remove_tree(&part)?;
     }
-    let (tarball, url) = fetch(agent, release, md5, &part, &mut progress)?;
+    let (tarball, url) = fetch(agent, release, md5, keys, &part, &mut progress)?;
     let receipt = receipt(agent.name(), release, &tarball, url);
     unpack_into(&fresh, tarball, &part, &mut progress)?;
-    configure(release, &fresh, &mut progress)?;
+    configure(agent.name(), release, keys, &fresh, &mut progress)?;
     drop(limit);
     receipt.write(&fresh)?;
     publish(agent, release, &fresh)?;
@@ -107,6 +118,7 @@ fn fetch(
     agent: &Agent,
     release: &Release,
     md5: Option<String>,
+    keys: &Keys,
     part: &Path,
     progress: &mut Progress,
 ) -> Result<(Verified, String)> {
@@ -115,9 +127,14 @@ fn fetch(
         Some(md5) => md5,
         None => wanted_md5(agent.name(), release, progress)?,
     };
-    let tarball = download::tarball(&url, &md5, part, &mut |received| {
-        progress.received("downloading", &received)
-    });
+    let words = [
+        ("name", agent.name().as_str()),
+        ("version", release.version.as_str()),
+        ("arch", ARCH),
+    ];
+    let mut report = |received| progress.received("downloading", &received);
+    let seal = keys.fetch(&url, &words, &mut report)?;
+    let tarball = download::tarball(&url, &md5, &seal, part, &mut report);
     let tarball = tarball.map_err(|error| mixed_fleet_hint(error, release))?;
     Ok((tarball, url))
 }
@@ -184,17 +201,26 @@ fn mixed_fleet_hint(error: Error, release: &Release) -> Error {
 }
 
 /// Fetches the remote configuration, which replaces the one in the archive.
-fn configure(release: &Release, fresh: &Path, progress: &mut Progress) -> Result<()> {
-    if release.config_remote_url.is_empty() || release.config_file_name.is_empty() {
+fn configure(
+    name: &AgentName,
+    release: &Release,
+    keys: &Keys,
+    fresh: &Path,
+    progress: &mut Progress,
+) -> Result<()> {
+    let (url, file) = (&release.config_remote_url, &release.config_file_name);
+    if url.is_empty() || file.is_empty() {
         return Ok(());
     }
     Event::phase("configuring")?;
-    let path = fresh.join(&release.config_file_name);
+    let path = fresh.join(file);
     disk::make_dir(disk::parent(&path))?;
     disk::remove_tree(&path)?;
-    http::small_file(&release.config_remote_url, &path, &mut |received| {
-        progress.received("configuring", &received)
-    })?;
+    let mut report = |received| progress.received("configuring", &received);
+    let words = [("name", name.as_str()), ("config", file)];
+    let seal = keys.fetch(url, &words, &mut report)?;
+    let check = |mut bytes: &[u8]| seal.verify(&mut bytes, &mut || Ok(())).map(drop);
+    http::small_file(url, &path, &check, &mut report)?;
     disk::sync_parent(&path)
 }
 
@@ -234,5 +260,6 @@ fn receipt(name: &AgentName, release: &Release, tarball: &Verified, url: String)
         size: tarball.size,
         url,
         time: clock::unix_now(),
+        signer: tarball.signer.key().map(str::to_owned),
     }
 }
