@@ -12,5 +12,5 @@ pub(super) fn words(source: &Source, config: &Config, policy: &Policy) -> String
     let of_policy = policy::file(Some(&source.own_dir)).filter(|_| policy.public_keys.is_some());
     let file = of_policy.unwrap_or_else(|| source.file.clone());
     let (count, file) = (keys.len(), file.display());
-    format!("every release must be signed by one of {count} public_keys in {file}")
+    format!("every release must be signed by a key of {file}, which has {count}")
 }

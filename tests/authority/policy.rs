@@ -5,6 +5,7 @@ use crate::contract::policy::set_policy;
 use crate::support::agent::Agent;
 use crate::support::host::Host;
 use crate::support::json::quote;
+use crate::support::minisign::{Key, list, words};
 use crate::support::names::{can_mount, with_files};
 use crate::support::release_path;
 use crate::support::users::{User, can_make_users, mode, noting, uid_of};
@@ -308,6 +309,51 @@ fn a_forged_job_through_sudo_replaces_no_file_outside_the_version() {
         assert_eq!(text, "the user's own", "{answer}");
         assert!(answer.contains("configFileName"), "{answer}");
     }
+}
+
+/// The keys in a job are the caller's own words. Those of the policy count alone.
+#[test]
+fn a_forged_job_through_sudo_installs_nothing_that_no_key_of_the_policy_has_signed() {
+    if !can_make_users() || !can_mount() {
+        return;
+    }
+    let (ops, user) = (User::new(), User::new());
+    let host = confined(&ops, &user);
+    let Some(key) = Key::new(&host, "policy") else {
+        return;
+    };
+    let own = Key::new(&host, "own").expect("minisign is there");
+    let policy = format!(
+        r#"{{"run_users": [{}], "public_keys": {}}}"#,
+        quote(&user.name),
+        list(&[&key])
+    );
+    fs::write(host.dir.join("etc/policy.json"), policy).expect("a policy");
+    let release = Agent::new("demo", "1.0.0");
+    host.publish(&release);
+    let install = format!(
+        r#""step":{{"Install":{{"version":"1.0.0","tarball":{},"md5":"","config_file_name":"","config_remote_url":""}}}}"#,
+        quote(&host.want("demo", "1.0.0").tarball),
+    );
+    let job = job("demo", &host.work, Some(&user.name), &host.dir);
+    let unsigned = job.replace(r#""step":null"#, &install);
+    let keys = format!(r#""public_keys":{}"#, list(&[&own]));
+    let signed = unsigned.replace(r#""public_keys":[]"#, &keys);
+    assert_ne!(signed, unsigned);
+    let answer = act(&host, &ops, &unsigned);
+    assert!(answer.contains("minisig: 404 Not Found"), "{answer}");
+    let path = release_path("demo", "1.0.0") + ".minisig";
+    let tarball = release.tarball(&host.dir);
+    host.meta.put(&path, own.sign(&tarball, &words("1.0.0")));
+    let answer = act(&host, &ops, &signed);
+    assert!(
+        answer.contains("signed by no key of public_keys"),
+        "{answer}"
+    );
+    assert!(!host.agent_dir("demo").join("1.0.0").exists());
+    host.meta.put(&path, key.sign(&tarball, &words("1.0.0")));
+    act(&host, &ops, &unsigned);
+    assert!(host.agent_dir("demo").join("1.0.0/control").exists());
 }
 
 /// Sends a job through sudo as this user, in a mount namespace with the policy of the host.

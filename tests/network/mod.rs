@@ -25,6 +25,10 @@ mod redirects;
 mod resets;
 /// Downloads that resume where they broke.
 mod resume;
+/// Releases and configurations that must be signed.
+pub mod signatures;
+/// Which keys must have signed.
+mod signing_keys;
 /// Servers that accept a connection and send nothing.
 mod silence;
 /// Unusual answers of stores and servers of configurations.

@@ -6,8 +6,10 @@ use crate::support::archive::noise;
 use crate::support::fault::Faults;
 use crate::support::host::Host;
 use crate::support::json::quote;
+use crate::support::minisign::{Key, list, words};
 use crate::support::platform::{binary, has_own, is_static};
 use crate::support::procs;
+use crate::support::release_path;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -101,16 +103,36 @@ fn an_idle_daemon_takes_less_than_a_megabyte() {
 
 #[test]
 fn installing_a_large_tarball_takes_less_than_three_megabytes() {
+    if has_own("memory") {
+        assert_small(Host::new(), None);
+    }
+}
+
+#[test]
+fn verifying_the_signature_of_a_large_tarball_takes_no_more() {
     if !has_own("memory") {
         return;
     }
     let mut host = Host::new();
+    if let Some(key) = Key::new(&host, "one") {
+        host.set("public_keys", &list(&[&key]));
+        assert_small(host, Some(&key));
+    }
+}
+
+/// Installs a large tarball, with a signature of this key.
+fn assert_small(mut host: Host, key: Option<&Key>) {
     let size = if is_static() { 100 << 20 } else { 24 << 20 };
     let tarball =
         Agent::new("demo", "1.0.0")
             .archive(&host.dir)
             .file("data", 0o644, noise(size, 11));
-    host.meta.publish("demo", "1.0.0", tarball.stored());
+    let bytes = tarball.stored();
+    if let Some(key) = key {
+        let path = release_path("demo", "1.0.0") + ".minisig";
+        host.meta.put(&path, key.sign(&bytes, &words("1.0.0")));
+    }
+    host.meta.publish("demo", "1.0.0", bytes);
     host.desire(&[host.want("demo", "1.0.0")]);
     host.start();
     let key = if is_static() { "VmHWM" } else { "RssAnon" };

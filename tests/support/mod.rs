@@ -20,6 +20,7 @@ pub mod http;
 pub mod json;
 pub mod memory;
 pub mod meta;
+pub mod minisign;
 pub mod names;
 pub mod platform;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
