@@ -1,13 +1,14 @@
 //! Tests the release that contrib/pack makes of a binary. An operator unpacks it, and a release store can hold it.
 
 use crate::support::host::Host;
-use crate::support::platform;
+use crate::support::minisign::{Key, beside, list};
+use crate::support::{platform, release_path};
 use libflate::gzip::Decoder;
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::UNIX_EPOCH;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -136,6 +137,46 @@ fn the_digests_beside_a_pack_are_what_the_usual_tools_check() {
         command.current_dir(archive.parent().expect("a directory"));
         assert!(command.status().expect("it runs").success(), "{digests}");
     }
+}
+
+#[test]
+fn a_signed_pack_is_installed_by_an_updater_that_wants_its_signature() {
+    let mut host = Host::new();
+    let Some(key) = Key::new(&host, "release") else {
+        return;
+    };
+    let arch = platform::arch();
+    let sign = || {
+        let mut command = Command::new(source("contrib/pack"));
+        command.arg("sign").arg(&key.secret).arg(&arch);
+        command.env("CARGO_TARGET_DIR", host.dir.join("target"));
+        command.stdin(Stdio::null()).output().expect("bash runs")
+    };
+    let too_early = sign();
+    let error = String::from_utf8_lossy(&too_early.stderr).into_owned();
+    assert_eq!(too_early.status.code(), Some(1), "{error}");
+    assert!(
+        error.contains("it is not there; run contrib/pack pack"),
+        "{error}"
+    );
+    let pack = archive(&host, &arch, &host.program(), "");
+    let signed = sign();
+    let error = String::from_utf8_lossy(&signed.stderr).into_owned();
+    assert!(signed.status.success(), "{error}");
+    let signature = format!("{}\n", beside(&pack).display());
+    assert_eq!(String::from_utf8_lossy(&signed.stdout), signature);
+    let signature = fs::read(signature.trim_end()).expect("a signature");
+    let bytes = fs::read(&pack).expect("an archive");
+    host.meta.publish("ops-updater", VERSION, bytes);
+    let path = release_path("ops-updater", VERSION) + ".minisig";
+    host.meta.put(&path, signature);
+    host.set("public_keys", &list(&[&key]));
+    host.desire(&[host.want("ops-updater", VERSION)]);
+    host.start();
+    let dir = host.agent_dir("ops-updater").join(VERSION);
+    host.wait_for("the signed pack to be installed", || {
+        dir.join(".receipt.json").is_file()
+    });
 }
 
 #[test]
