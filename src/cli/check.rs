@@ -37,11 +37,8 @@ pub(super) fn run(file: &Path) -> ExitResult {
             }
         }
     }
-    let _ = write!(
-        text,
-        "\nsignatures    {}",
-        signatures::words(&source, &config, &policy)
-    );
+    text.push_str("\nsignatures    ");
+    text.push_str(&signatures::words(&config, &policy));
     if !policy.unusable.is_empty() {
         return Err(fail(Exit::BadUsage, &policy.unusable));
     }

@@ -14,7 +14,7 @@ const SIGNATURE_LIMIT: u64 = 10 << 10;
 /// Bytes of a trusted comment's value that are shown.
 const SHOWN: usize = 64;
 const NEEDED: &str = "public_keys want it signed";
-const NO_SIGNATURE: &str = "it is no signature of minisign";
+const NO_SIGNATURE: &str = "its .minisig is no signature of minisign";
 const LEGACY: &str = "its signature has the legacy form, which is not accepted; sign it without -l";
 const BY_NO_KEY: &str = "it is signed by no key of public_keys";
 
@@ -49,18 +49,18 @@ impl Keys {
     /// Fetches the signature of the file at this URL. Fails early, before a large file is fetched in vain: if no key made the
     /// signature, or if its trusted comment is not for these words. The comment is signed too, so `verify` proves it.
     pub fn fetch(&self, url: &str, words: &[(&str, &str)], progress: Progress) -> Result<Seal> {
+        let text = match self.0 {
+            None => Vec::new(),
+            Some(_) => fetch(&url_of(url), progress)?,
+        };
+        self.seal(url, text, words)
+    }
+
+    /// Does the same with the text of a signature. Pure.
+    pub fn seal(&self, url: &str, text: Vec<u8>, words: &[(&str, &str)]) -> Result<Seal> {
         let signed = match &self.0 {
             None => None,
-            Some(keys) => {
-                let signature = fetch(&url_of(url), progress)?;
-                let checked = check(&signature, keys, words);
-                let (key, key_text) = checked.map_err(|cause| Error::new("verify", url, cause))?;
-                Some(Signed {
-                    signature,
-                    key,
-                    key_text,
-                })
-            }
+            Some(keys) => Some(check(text, keys, words).at("verify", url)?),
         };
         let url = url.to_owned();
         Ok(Seal { url, signed })
@@ -77,12 +77,9 @@ impl Seal {
         let Some(signed) = &self.signed else {
             return Ok(Signer(None));
         };
-        let mismatch = |_| {
-            let cause = "its signature does not match";
-            Error::new("verify", &self.url, cause).with_kind(Kind::WrongSignature)
+        let Ok(mut stream) = signed.key.verify_stream(&signed.signature) else {
+            return Err(self.mismatch());
         };
-        let stream = signed.key.verify_stream(&signed.signature);
-        let mut stream = stream.map_err(mismatch)?;
         let mut chunk = vec![0; CHUNK];
         loop {
             let got = file.read(&mut chunk).at("verify", &self.url)?;
@@ -92,8 +89,15 @@ impl Seal {
             stream.update(&chunk[..got]);
             progress()?;
         }
-        stream.finalize().map_err(mismatch)?;
+        if stream.finalize().is_err() {
+            return Err(self.mismatch());
+        }
         Ok(Signer(Some(signed.key_text.clone())))
+    }
+
+    fn mismatch(&self) -> Error {
+        let cause = "its signature does not match";
+        Error::new("verify", &self.url, cause).with_kind(Kind::WrongSignature)
     }
 }
 
@@ -103,33 +107,36 @@ fn url_of(url: &str) -> String {
     format!("{file}.minisig{}", &url[file.len()..])
 }
 
-fn fetch(url: &str, progress: Progress) -> Result<Signature> {
+fn fetch(url: &str, progress: Progress) -> Result<Vec<u8>> {
     let body = http::body(url, SIGNATURE_LIMIT, false, progress);
     let body = body.map_err(|error| error.with_hint(NEEDED))?;
-    let cause = if body.is_html {
-        http::IS_HTML
-    } else {
-        NO_SIGNATURE
-    };
-    let text = String::from_utf8(body.bytes).unwrap_or_default();
-    Signature::decode(&text).map_err(|_| Error::new("use", url, cause))
+    if body.is_html {
+        return Err(Error::new("use", url, http::IS_HTML));
+    }
+    Ok(body.bytes)
 }
 
-/// Returns the key that made the signature, and its text.
+/// Finds the key that made a signature, and checks what the signature is for.
 fn check(
-    signature: &Signature,
+    text: Vec<u8>,
     keys: &[String],
     words: &[(&str, &str)],
-) -> std::result::Result<(PublicKey, String), String> {
+) -> std::result::Result<Signed, String> {
+    let text = String::from_utf8(text).unwrap_or_default();
+    let signature = Signature::decode(&text).map_err(|_| NO_SIGNATURE)?;
     for text in keys {
         // A key that is not one, from a forged job, has signed nothing.
         let Ok(key) = PublicKey::from_base64(text) else {
             continue;
         };
-        match key.verify_stream(signature).map(drop) {
+        match key.verify_stream(&signature).map(drop) {
             Ok(()) => {
                 check_words(signature.trusted_comment(), words)?;
-                return Ok((key, text.clone()));
+                return Ok(Signed {
+                    signature,
+                    key,
+                    key_text: text.clone(),
+                });
             }
             Err(Fault::UnsupportedLegacyMode) => return Err(LEGACY.to_owned()),
             Err(_) => {}
@@ -181,23 +188,15 @@ mod tests {
         trusted comment: timestamp:1555779966\tfile:test\n\
         QtKMXWyYcwdpZAlPF7tE2ENJkRd1ujvKjlj1m9RtHTBnZPa5WKU5uWRs5GoP5M/VqE81QFuMKI5k/SfNQUaOAA==\n";
 
-    /// Verifies these bytes as `Keys::fetch` and `Seal::verify` do. Returns the signer or the cause of the refusal.
+    /// Verifies these bytes with a signature. Returns the signer or the error.
     fn verified(
         signature: &str,
         keys: &[&str],
         bytes: &[u8],
     ) -> std::result::Result<String, String> {
-        let signature = Signature::decode(signature).expect("a signature");
-        let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
-        let (key, key_text) = check(&signature, &keys, &[])?;
-        let seal = Seal {
-            url: "u".to_owned(),
-            signed: Some(Signed {
-                signature,
-                key,
-                key_text,
-            }),
-        };
+        let keys = Keys(Some(keys.iter().map(|key| (*key).to_owned()).collect()));
+        let seal = keys.seal("u", signature.into(), &[]);
+        let seal = seal.map_err(|error| error.to_string())?;
         let mut chunks = 0;
         let signer = seal.verify(&mut { bytes }, &mut || {
             chunks += 1;
@@ -215,7 +214,8 @@ mod tests {
 
     #[test]
     fn a_file_counts_if_one_of_the_keys_has_signed_its_bytes() {
-        let mismatch = "cannot verify u: its signature does not match";
+        let error = |cause| format!("cannot verify u: {cause}");
+        let mismatch = "its signature does not match";
         let forged = SIGNATURE.replace("file:test", "file:tost");
         let long = vec![b'x'; 3 * CHUNK + 1];
         for (signature, keys, bytes, expected) in [
@@ -231,9 +231,11 @@ mod tests {
             (SIGNATURE, &[], b"test", Err(BY_NO_KEY)),
             (LEGACY_SIGNATURE, &[KEY], b"test", Err(LEGACY)),
             (LEGACY_SIGNATURE, &[OTHER], b"test", Err(BY_NO_KEY)),
+            ("", &[KEY], b"test", Err(NO_SIGNATURE)),
+            (&SIGNATURE[..200], &[KEY], b"test", Err(NO_SIGNATURE)),
         ] {
             let found = verified(signature, keys, bytes);
-            let found = found.as_deref().map_err(String::as_str);
+            let expected = expected.map(str::to_owned).map_err(error);
             assert_eq!(found, expected, "{keys:?} {} bytes", bytes.len());
         }
     }

@@ -99,17 +99,21 @@ const BAD: [(&str, &str, Make); 16] = [
         "404 Not Found (public_keys want it signed)",
         |_| None,
     ),
-    ("empty", "it is no signature of minisign", |_| {
+    ("empty", "its .minisig is no signature of minisign", |_| {
         Some(String::new())
     }),
     ("page", "it is an HTML page", |_| {
         Some("<html><body>Please log in</body></html>".to_owned())
     }),
-    ("garbled", "it is no signature of minisign", |maker| {
-        let good = maker.key.sign(maker.tarball, maker.words);
-        Some(good.replace("RU", "R!"))
-    }),
-    ("cut", "it is no signature of minisign", |maker| {
+    (
+        "garbled",
+        "its .minisig is no signature of minisign",
+        |maker| {
+            let good = maker.key.sign(maker.tarball, maker.words);
+            Some(good.replace("RU", "R!"))
+        },
+    ),
+    ("cut", "its .minisig is no signature of minisign", |maker| {
         let good = maker.key.sign(maker.tarball, maker.words);
         Some(good[..good.len() - 20].to_owned())
     }),

@@ -135,7 +135,7 @@ impl Checks {
         };
         let policy = local_policy::check(&own);
         if let Some(config) = &config {
-            let words = signatures::words(source, config, &policy);
+            let words = signatures::words(config, &policy);
             ok(format_args!("{words}"));
         }
         let agents = desired_agents(&own, &policy);
