@@ -1,5 +1,7 @@
-//! The program: the entry, and two modules of symbols that replace others when the binary is linked.
+//! The program: the entry, and three modules of symbols that replace others when the binary is linked.
 
+#[cfg(not(test))]
+mod one_thread;
 mod socket;
 #[cfg(all(panic = "abort", not(test)))]
 mod stubs;
