@@ -1,6 +1,5 @@
 //! The environment that child processes inherit.
 #![allow(unsafe_code)]
-#![expect(clippy::disallowed_methods, reason = "this is the environment")]
 
 use std::io;
 
@@ -42,6 +41,10 @@ fn clear() {
 
 /// Removes a variable from the environment of this process and of its later children.
 pub fn remove_variable(name: &str) {
-    // SAFETY: called at the start of the program: no other thread exists, and nothing points into the environment.
-    unsafe { std::env::remove_var(name) }
+    if let Ok(name) = c_string(name.as_ref()) {
+        // SAFETY: called at the start of the program: no other thread exists, and nothing points into the environment.
+        unsafe {
+            libc::unsetenv(name.as_ptr());
+        }
+    }
 }
