@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::error::Error;
+use crate::os::fd;
 use crate::store::config::{Config, Source};
 use crate::{log, text};
 
@@ -59,9 +60,8 @@ pub(super) fn complain(message: &dyn Display) {
 /// Prints a line to stdout. Fails if nothing can read it.
 #[expect(clippy::disallowed_methods, reason = "commands print here")]
 pub(super) fn print(text: &str) -> Exit {
-    let mut stdout = std::io::stdout();
-    let written = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
-    match written {
+    let line = format!("{text}\n");
+    match fd::stdout_file().write_all(line.as_bytes()) {
         Ok(()) => Exit::Success,
         Err(_) => Exit::Failure,
     }

@@ -14,7 +14,7 @@ use super::table::{self, Style};
 use super::wait;
 use crate::error::{Error, Result};
 use crate::json;
-use crate::os::clock;
+use crate::os::{clock, fd};
 use crate::store::config::Source;
 use crate::store::{instance, status};
 
@@ -88,7 +88,7 @@ pub(super) fn style() -> Style {
     let term = variable("TERM");
     Style {
         now: clock::unix_now(),
-        colours: std::io::stdout().is_terminal()
+        colours: fd::stdout_file().is_terminal()
             && variable("NO_COLOR").is_empty()
             && !(term.is_empty() || term == "dumb"),
     }

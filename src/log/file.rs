@@ -134,7 +134,7 @@ fn is_link(path: &Path) -> bool {
 /// Writes the whole line or nothing: the next line would continue an incomplete one.
 pub fn write_whole(line: &str) -> io::Result<()> {
     let size = fd::stderr_file().metadata()?.len();
-    let written = io::stderr().write_all(line.as_bytes());
+    let written = fd::stderr_file().write_all(line.as_bytes());
     if written.is_err() {
         let _ = cut(size);
     }

@@ -150,7 +150,7 @@ pub fn finish() {
 
 /// Shows progress on a terminal until the next line overwrites it.
 pub fn show_progress(text: &str) {
-    if io::stderr().is_terminal() {
+    if fd::stderr_file().is_terminal() {
         write_line(&format!("{text}\u{1b}[K\r"));
         SHOWS_PROGRESS.store(true, Ordering::Relaxed);
     }
@@ -199,9 +199,9 @@ pub fn write_line(line: &str) -> bool {
     }
 }
 
-/// std does not buffer stderr, so a line is one write.
+/// Nothing buffers stderr, so a line is one write.
 fn write_stderr(line: &str) -> io::Result<()> {
-    io::stderr().write_all(line.as_bytes())
+    fd::stderr_file().write_all(line.as_bytes())
 }
 
 fn write_within(file: &LogFile, limit: u64, line: &str) -> bool {

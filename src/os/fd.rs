@@ -119,12 +119,12 @@ pub fn stdin_file() -> ManuallyDrop<File> {
     standard_file(libc::STDIN_FILENO)
 }
 
-/// Returns stdout as a file: std reports size and identity only of files.
+/// Returns stdout as a file: std reports size and identity only of files, and buffers its own stdout.
 pub fn stdout_file() -> ManuallyDrop<File> {
     standard_file(libc::STDOUT_FILENO)
 }
 
-/// Returns stderr as a file.
+/// Returns stderr as a file. Like std's own, it has no buffer.
 pub fn stderr_file() -> ManuallyDrop<File> {
     standard_file(libc::STDERR_FILENO)
 }

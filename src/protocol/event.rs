@@ -1,13 +1,14 @@
 //! What a child reports to the daemon: one event as JSON on each line of its stdout.
 #![expect(clippy::disallowed_methods, reason = "events travel over stdout")]
 
-use std::io::{self, Write as _};
+use std::io::Write as _;
 
 use miniserde::{Deserialize, Serialize};
 
 use crate::error::{At, Result};
 use crate::json;
 use crate::model::{AgentName, Desired, Fault, Observation, Refusal};
+use crate::os::fd;
 
 /// The phase of a stop. Until it ends, an agent that says it is stopped may still run.
 pub const STOPPING: &str = "stopping";
@@ -66,11 +67,9 @@ impl Event {
     /// Prints the event as one line. Fails when the daemon is gone; an orphan learns of it by this.
     pub fn send(self) -> Result<()> {
         let line = json::to_string(&self) + "\n";
-        let mut stdout = io::stdout();
-        // Nothing may stay in the buffer: a process that is forked later would send it again.
-        let sent = stdout.write_all(line.as_bytes());
-        sent.and_then(|()| stdout.flush())
-            .at("report to", "the daemon")
+        // Without a buffer: a process that is forked later would send again what is in it.
+        let sent = fd::stdout_file().write_all(line.as_bytes());
+        sent.at("report to", "the daemon")
     }
 
     /// Reports what is being done.
