@@ -83,7 +83,7 @@ fn report(target: &Target, observed: &Observed) {
         elsewhere: None,
     };
     let mut event = Event::new(What::Done);
-    event.observations = Some(vec![observation]);
+    event.observations.push(observation);
     let _ = event.send();
 }
 
@@ -113,9 +113,12 @@ pub fn result(location: &Location, output: &ScriptOutput) -> Observed {
     let text = output.whole_text();
     let mut events = text.lines().filter_map(Event::parse);
     let last = events.rfind(|event| event.what == What::Done);
-    let (observations, error) =
-        last.map_or((None, None), |event| (event.observations, event.error));
-    let observed = observations.and_then(|observations| observed_at(location, observations));
+    let Event {
+        observations,
+        error,
+        ..
+    } = last.unwrap_or_default();
+    let observed = observed_at(location, observations);
     let is_complete = observed.is_some() && error.is_none() && output.succeeded();
     let mut observed = observed.unwrap_or_else(|| Observed::empty(location.clone()));
     if !is_complete {

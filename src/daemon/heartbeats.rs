@@ -50,10 +50,9 @@ impl Daemon {
 
     /// Takes over an answer: the entries that are followed, and those that were refused.
     pub(super) fn take_answer(&mut self, event: &mut Event) {
-        let agents = event.agents.take().unwrap_or_default();
-        let refused = event.refused.take().unwrap_or_default();
-        let kept = event.kept.take().unwrap_or_default();
-        self.state.accept(agents, refused, &kept);
+        let agents = std::mem::take(&mut event.agents);
+        let refused = std::mem::take(&mut event.refused);
+        self.state.accept(agents, refused, &event.kept);
         self.forget_unnamed();
     }
 

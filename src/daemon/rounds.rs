@@ -105,7 +105,7 @@ impl Daemon {
         if event.what == What::Answered {
             self.take_answer(&mut event);
         }
-        for observation in event.observations.take().unwrap_or_default() {
+        for observation in std::mem::take(&mut event.observations) {
             self.report_unknown(&observation);
             self.note_stuck(&observation);
             // An install touches nothing that runs, so a check beside it counts.

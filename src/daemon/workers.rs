@@ -170,11 +170,10 @@ impl Daemon {
             let (events, end) = worker.child.tend(now);
             for mut event in events {
                 worker.progress.note(&event);
-                let fetched = event.fetched.unwrap_or(0);
-                let all = self.counts.downloaded_bytes.saturating_add(fetched);
+                let all = self.counts.downloaded_bytes.saturating_add(event.fetched);
                 self.counts.downloaded_bytes = all;
                 changed = true;
-                worker.phase = event.phase.take().unwrap_or_default();
+                worker.phase = std::mem::take(&mut event.phase);
                 if event.what == What::Done {
                     worker.is_done = true;
                     worker.attempt.end(event);

@@ -18,23 +18,23 @@ pub const STOPPING: &str = "stopping";
 pub struct Event {
     pub what: What,
     /// With `Phase`: what is being done, for heartbeat and status.
-    pub phase: Option<String>,
+    pub phase: String,
     pub bytes: Option<u64>,
     pub total: Option<u64>,
     /// Bytes that have come from the network since the last event.
-    pub fetched: Option<u64>,
+    pub fetched: u64,
     /// With `Done` and `Refused`: why it failed.
     pub error: Option<String>,
     pub fault: Option<Fault>,
     /// With `Done`: the step has started the agent, which may now be in the same state as before.
-    pub has_started: Option<bool>,
+    pub has_started: bool,
     /// The agents as they were last checked. A heartbeat reports them in the order of its job, a step reports its own.
-    pub observations: Option<Vec<Observation>>,
+    pub observations: Vec<Observation>,
     /// With `Answered`: the accepted entries, checked, and why the others were not accepted.
-    pub agents: Option<Vec<Desired>>,
-    pub refused: Option<Vec<Refusal>>,
+    pub agents: Vec<Desired>,
+    pub refused: Vec<Refusal>,
     /// With `Answered`: the refused entries whose last good entry stays in force.
-    pub kept: Option<Vec<AgentName>>,
+    pub kept: Vec<AgentName>,
     /// Seconds.
     pub retry_after: Option<u64>,
 }
@@ -65,8 +65,8 @@ impl Event {
     }
 
     /// Prints the event as one line. Fails when the daemon is gone; an orphan learns of it by this.
-    pub fn send(self) -> Result<()> {
-        let line = json::to_string(&self) + "\n";
+    pub fn send(&self) -> Result<()> {
+        let line = json::to_string(self) + "\n";
         // Without a buffer: a process that is forked later would send again what is in it.
         let sent = fd::stdout_file().write_all(line.as_bytes());
         sent.at("report to", "the daemon")
@@ -75,7 +75,7 @@ impl Event {
     /// Reports what is being done.
     pub fn phase(name: &str) -> Result<()> {
         let mut event = Self::new(What::Phase);
-        event.phase = Some(name.to_owned());
+        name.clone_into(&mut event.phase);
         event.send()
     }
 

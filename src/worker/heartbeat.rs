@@ -7,7 +7,7 @@ use crate::build_info::ARCH;
 use crate::error::At;
 use crate::json;
 use crate::log;
-use crate::model::{AgentName, Desired, Observation, Own};
+use crate::model::{Desired, Observation, Own};
 use crate::net::MEMORY_LIMIT;
 use crate::net::address::address_toward;
 use crate::net::http;
@@ -35,13 +35,12 @@ pub fn run(job: &HeartbeatJob) -> crate::error::Result<()> {
     for agent in &job.agents {
         known.push((&agent.desired, agent.elsewhere.as_ref()));
     }
-    let observations = survey::check(job, &known, &signals, &mut report_early)?;
     let mut event = Event::new(What::Observed);
-    event.observations = Some(observations.clone());
+    event.observations = survey::check(job, &known, &signals, &mut report_early)?;
     event.send()?;
     let answer = match (&job.input, &job.url) {
         (Some(input), _) => read_input(input).map_err(|error| (error, None)),
-        (None, Some(url)) => post(job, url, &observations),
+        (None, Some(url)) => post(job, url, &event.observations),
         (None, None) => return Ok(()),
     };
     match answer {
@@ -65,7 +64,7 @@ fn own(job: &HeartbeatJob) -> Own {
 /// Reports the agents that were checked while others hang.
 fn report_early(observations: Vec<Observation>) -> crate::error::Result<()> {
     let mut event = Event::new(What::Phase);
-    event.observations = Some(observations);
+    event.observations = observations;
     event.send()
 }
 
@@ -126,28 +125,24 @@ fn report_answer(
     let own = own(job);
     let policy = policy::load_or_refuse(Some(Path::new(&own.dir)));
     let sorted = desired::sort(entries, &own, &policy);
-    let accepted = sorted.accepted;
-    let room = policy.max_agents.saturating_sub(accepted.len());
-    let mut kept: Vec<AgentName> = Vec::new();
+    let room = policy.max_agents.saturating_sub(sorted.accepted.len());
+    let mut answered = Event::new(What::Answered);
     for (Desired { name, .. }, _) in known {
         let is_refused = sorted.names.get(name) == Some(&0);
-        if is_refused && kept.len() < room {
-            kept.push(name.clone());
+        if is_refused && answered.kept.len() < room {
+            answered.kept.push(name.clone());
         }
     }
+    answered.agents = sorted.accepted;
+    answered.refused = sorted.refused;
     // The answer comes first: the daemon must be able to follow it while a check hangs.
-    let mut event = Event::new(What::Answered);
-    event.agents = Some(accepted.clone());
-    event.refused = Some(sorted.refused);
-    event.kept = Some(kept);
-    event.send()?;
+    answered.send()?;
     let mut unchecked: Vec<Checked> = Vec::new();
-    for desired in &accepted {
+    for desired in &answered.agents {
         unchecked.extend(if_unchecked(desired, known));
     }
-    let observations = survey::check(job, &unchecked, signals, &mut report_early)?;
     let mut event = Event::new(What::Observed);
-    event.observations = Some(observations);
+    event.observations = survey::check(job, &unchecked, signals, &mut report_early)?;
     event.send()
 }
 

@@ -8,7 +8,7 @@ use crate::protocol::job::StepJob;
 /// Reports that from now on the daemon must not end this process.
 pub(super) fn critical(phase: &str) -> Result<()> {
     let mut event = Event::new(What::Critical);
-    event.phase = Some(phase.to_owned());
+    phase.clone_into(&mut event.phase);
     event.send()
 }
 
@@ -29,7 +29,7 @@ pub(super) fn done(
         event.fault = Some(failure.fault);
         event.error = Some(failure.error);
     }
-    event.has_started = Some(has_started);
-    event.observations = Some(vec![observation]);
+    event.has_started = has_started;
+    event.observations.push(observation);
     event.send()
 }

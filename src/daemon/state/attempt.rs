@@ -17,15 +17,13 @@ pub struct Attempt {
 
 impl Attempt {
     /// Takes over the report of the child.
-    pub fn end(&mut self, event: Event) {
-        self.has_started = event.has_started.unwrap_or_default();
+    pub fn end(&mut self, mut event: Event) {
+        self.has_started = event.has_started;
         self.failure = event.error.map(|error| Failure {
             fault: event.fault.unwrap_or(Fault::Host),
             error,
         });
-        let observation = event
-            .observations
-            .and_then(|mut observation| observation.pop());
+        let observation = event.observations.pop();
         // The next task may be made from this observation, and carried out as the user of its location. A child that
         // became another user may therefore report its own agent only, and only the locations of its task.
         let elsewhere = self.task.elsewhere();
@@ -78,11 +76,11 @@ mod tests {
             observation: None,
         };
         attempt.end(Event {
-            observations: Some(vec![Observation {
+            observations: vec![Observation {
                 name: AgentName::parse(name).expect("a name"),
                 at_desired: Observed::empty(at_desired),
                 elsewhere: elsewhere.map(Observed::empty),
-            }]),
+            }],
             ..Event::default()
         });
         attempt.observation.is_some()

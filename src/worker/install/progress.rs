@@ -58,10 +58,10 @@ impl Progress {
 
     fn send(&mut self, received: Option<&Received>) -> Result<()> {
         let mut event = Event::new(What::Phase);
-        event.phase = Some(self.phase.to_owned());
+        self.phase.clone_into(&mut event.phase);
         event.bytes = received.map(|received| received.have);
         event.total = received.and_then(|received| received.total);
-        event.fetched = Some(std::mem::take(&mut self.fetched));
+        event.fetched = std::mem::take(&mut self.fetched);
         event.send()
     }
 }

@@ -50,7 +50,7 @@ fuzz_target!(|bytes: &[u8]| {
     // As the daemon applies them.
     let (mut phase, mut is_done) = (String::new(), false);
     for mut event in events {
-        phase = event.phase.take().unwrap_or_default();
+        phase = std::mem::take(&mut event.phase);
         if event.what == What::Done {
             is_done = true;
             attempt.end(event);
