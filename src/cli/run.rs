@@ -124,8 +124,7 @@ fn run_daemon(
         // What was missing may have been created by somebody else before this updater did it.
         refuse_open_places(&source)?;
     }
-    let daemon = Daemon::new(source, config, signals, mode).map_err(failed)?;
-    let daemon = Box::leak(Box::new(daemon));
+    let daemon = Box::leak(Daemon::new(source, config, signals, mode).map_err(failed)?);
     daemon.run();
     Ok(daemon)
 }

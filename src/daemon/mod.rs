@@ -92,7 +92,13 @@ impl Daemon {
         .at("catch", "signals")
     }
 
-    pub fn new(source: Source, config: Box<Config>, signals: Signals, mode: Mode) -> Result<Self> {
+    pub fn new(
+        source: Source,
+        config: Box<Config>,
+        signals: Signals,
+        mode: Mode,
+    ) -> Result<Box<Self>> {
+        let program = OwnProgram::find()?;
         let clock = Clock::new();
         let mut random = WyRand::new_seed(random::seed());
         let now = Instant::now();
@@ -117,11 +123,11 @@ impl Daemon {
         let identity = Identity {
             updater: identity::of_daemon(&source.own_dir, mode != Mode::Plan),
             source,
-            program: OwnProgram::find()?,
+            program,
             run_user,
             since: clock.now(),
         };
-        Ok(Self {
+        Ok(Box::new(Self {
             mode,
             identity,
             config,
@@ -135,7 +141,7 @@ impl Daemon {
             counts: Counts::default(),
             published: Published::default(),
             endpoint: Endpoint::default(),
-        })
+        }))
     }
 
     /// Runs until TERM or INT, or until the mode is done.
