@@ -211,22 +211,31 @@ impl Page {
     }
 
     fn sample(&mut self, name: &str, labels: &[Label], value: u64) {
-        let labels: Vec<_> = labels
-            .iter()
-            .map(|(name, text)| format!("{name}=\"{}\"", escaped(text)))
-            .collect();
-        let labels = match labels.join(",").as_str() {
-            "" => String::new(),
-            labels => format!("{{{labels}}}"),
-        };
-        let _ = writeln!(self.out, "{name}{labels} {value}");
+        self.out += name;
+        let mut before = "{";
+        for (label, text) in labels {
+            let _ = write!(self.out, "{before}{label}=\"{}\"", escaped(text));
+            before = ",";
+        }
+        if !labels.is_empty() {
+            self.out.push('}');
+        }
+        let _ = writeln!(self.out, " {value}");
     }
 }
 
 /// Returns the value of a label as it is written between quotation marks.
 fn escaped(text: &str) -> String {
-    let text = text.replace('\\', "\\\\").replace('"', "\\\"");
-    text.replace('\n', "\\n")
+    let mut out = String::new();
+    for c in text.chars() {
+        match c {
+            '\\' => out += "\\\\",
+            '"' => out += "\\\"",
+            '\n' => out += "\\n",
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 #[cfg(test)]
