@@ -131,7 +131,7 @@ struct Typed {
 
 fn read(mut words: Parser, arguments: &mut Arguments) -> Result<Typed, String> {
     let mut typed = Typed::default();
-    while let Some(word) = words.next().map_err(|error| error.to_string())? {
+    while let Some(word) = words.next().map_err(unexpected)? {
         match word {
             Short('c') => arguments.config = file_after("-c", &mut words)?,
             Long("config") => arguments.config = file_after("--config", &mut words)?,
@@ -157,6 +157,17 @@ fn read(mut words: Parser, arguments: &mut Arguments) -> Result<Typed, String> {
         }
     }
     Ok(typed)
+}
+
+/// Returns the only error of `Parser::next` in words: a value at an option that takes none.
+fn unexpected(error: lexopt::Error) -> String {
+    match error {
+        lexopt::Error::UnexpectedValue { option, value } => {
+            let value = value.to_string_lossy();
+            format!("unexpected argument for option '{option}': {value:?}")
+        }
+        _ => "unexpected argument".to_owned(),
+    }
 }
 
 fn file_after(option: &str, words: &mut Parser) -> Result<PathBuf, String> {
