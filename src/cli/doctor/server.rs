@@ -31,9 +31,13 @@ const MONTHS: [&str; 12] = [
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
 ];
 
-/// Returns what the updater has written of its heartbeats to this server. None: it has sent none to it.
+/// Returns what the updater has written of its heartbeats to this server. None: it has sent none to it. Prints the entries
+/// of the last answer that it refuses.
 pub(super) fn heartbeat(own_dir: &Path, server: &str) -> Option<HeartbeatStatus> {
     let status = status::load(own_dir)?;
+    for refusal in &status.refused {
+        warn(format_args!("refused: {refusal}"));
+    }
     (status.server == server).then_some(status.heartbeat)
 }
 
