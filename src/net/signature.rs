@@ -19,7 +19,6 @@ const LEGACY: &str = "its signature has the legacy form, which is not accepted; 
 const BY_NO_KEY: &str = "it is signed by no key of public_keys";
 
 /// The public keys in force. With keys, a file counts only if one of them has signed it. `None`: nothing must be signed.
-#[derive(Default)]
 pub struct Keys(pub Option<Vec<String>>);
 
 /// What a file must still be verified with.

@@ -56,8 +56,9 @@ fn a_signed_release_with_a_signed_configuration_is_installed_and_its_receipt_nam
     };
     publish(&host, &key, &Agent::new("demo", "1.0.0"));
     let config = b"{\"port\": 1}";
-    host.meta.put("/conf/demo", config.as_slice());
     let signature = key.sign(config, "name=demo config=conf/cfg.json");
+    // An editor of Windows has saved it.
+    let signature = signature.replace('\n', "\r\n");
     // A server of configurations may choose by the query, so it stays at the end.
     host.meta.put("/conf/demo.minisig?host=x", signature);
     host.meta.put("/conf/demo?host=x", config.as_slice());
