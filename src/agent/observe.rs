@@ -82,9 +82,7 @@ fn report(target: &Target, observed: &Observed) {
         at_desired: observed.clone(),
         elsewhere: None,
     };
-    let mut event = Event::new(What::Done);
-    event.observations.push(observation);
-    let _ = event.send();
+    let _ = Event::of_checks(What::Done, vec![observation]).send();
 }
 
 /// Returns what is on disk, unless another user could have put it there.

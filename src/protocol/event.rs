@@ -72,10 +72,26 @@ impl Event {
         sent.at("report to", "the daemon")
     }
 
+    /// Returns an event about agents that were checked.
+    pub fn of_checks(what: What, observations: Vec<Observation>) -> Self {
+        let mut event = Self::new(what);
+        event.observations = observations;
+        event
+    }
+
     /// Reports what is being done.
     pub fn phase(name: &str) -> Result<()> {
-        let mut event = Self::new(What::Phase);
-        name.clone_into(&mut event.phase);
+        Self::begin(What::Phase, name)
+    }
+
+    /// Reports that from now on the daemon must not end this process.
+    pub fn critical(phase: &str) -> Result<()> {
+        Self::begin(What::Critical, phase)
+    }
+
+    fn begin(what: What, phase: &str) -> Result<()> {
+        let mut event = Self::new(what);
+        phase.clone_into(&mut event.phase);
         event.send()
     }
 

@@ -35,8 +35,8 @@ pub fn run(job: &HeartbeatJob) -> crate::error::Result<()> {
     for agent in &job.agents {
         known.push((&agent.desired, agent.elsewhere.as_ref()));
     }
-    let mut event = Event::new(What::Observed);
-    event.observations = survey::check(job, &known, &signals, &mut report_early)?;
+    let observations = survey::check(job, &known, &signals, &mut report_early)?;
+    let event = Event::of_checks(What::Observed, observations);
     event.send()?;
     let answer = match (&job.input, &job.url) {
         (Some(input), _) => read_input(input).map_err(|error| (error, None)),
@@ -63,9 +63,7 @@ fn own(job: &HeartbeatJob) -> Own {
 
 /// Reports the agents that were checked while others hang.
 fn report_early(observations: Vec<Observation>) -> crate::error::Result<()> {
-    let mut event = Event::new(What::Phase);
-    event.observations = observations;
-    event.send()
+    Event::of_checks(What::Phase, observations).send()
 }
 
 /// Reads the desired state that stands in place of a server's: the text itself, or the URL of the text. Both an answer
@@ -139,11 +137,12 @@ fn report_answer(
     answered.send()?;
     let mut unchecked: Vec<Checked> = Vec::new();
     for desired in &answered.agents {
-        unchecked.extend(if_unchecked(desired, known));
+        if let Some(agent) = if_unchecked(desired, known) {
+            unchecked.push(agent);
+        }
     }
-    let mut event = Event::new(What::Observed);
-    event.observations = survey::check(job, &unchecked, signals, &mut report_early)?;
-    event.send()
+    let observations = survey::check(job, &unchecked, signals, &mut report_early)?;
+    Event::of_checks(What::Observed, observations).send()
 }
 
 /// Returns an agent that was not yet checked where the entry wants it, with the location where it was observed last.

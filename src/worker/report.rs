@@ -1,16 +1,9 @@
-//! What a step worker reports to the daemon: that it must not be ended, and how it ended.
+//! What a step worker reports to the daemon: how it ended, and what the agent looks like then.
 
 use crate::error::Result;
 use crate::model::{Failure, Observation, Observed};
 use crate::protocol::event::{Event, What};
 use crate::protocol::job::StepJob;
-
-/// Reports that from now on the daemon must not end this process.
-pub(super) fn critical(phase: &str) -> Result<()> {
-    let mut event = Event::new(What::Critical);
-    phase.clone_into(&mut event.phase);
-    event.send()
-}
 
 /// Reports that the step has ended, whether it has started the agent, and what the agent looks like now.
 pub(super) fn done(
@@ -24,12 +17,11 @@ pub(super) fn done(
         at_desired,
         elsewhere,
     };
-    let mut event = Event::new(What::Done);
+    let mut event = Event::of_checks(What::Done, vec![observation]);
     if let Some(failure) = failure {
         event.fault = Some(failure.fault);
         event.error = Some(failure.error);
     }
     event.has_started = has_started;
-    event.observations.push(observation);
     event.send()
 }

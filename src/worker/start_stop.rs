@@ -10,7 +10,6 @@ use crate::protocol::event::{Event, STOPPING};
 use crate::protocol::job::StepJob;
 use crate::worker::in_force::{put_in_force, stage};
 use crate::worker::locations::Locations;
-use crate::worker::report;
 
 /// Puts the build in force if it is not, starts the agent and watches it. Does nothing if it runs already.
 pub(super) fn start(
@@ -25,7 +24,7 @@ pub(super) fn start(
         // comes before the first check, which TERM would end.
         signals.ignore_term();
         agent.note_stop();
-        let _ = report::critical("starting");
+        let _ = Event::critical("starting");
     }
     locations.stop_others()?;
     let observed = agent.check();
@@ -76,11 +75,11 @@ pub(super) fn stop(agent: &Agent) -> Outcome {
 /// Stops the agent, so that another worker can start it as its new user. Starts it again if the daemon is gone, because
 /// then nobody continues the move.
 pub(super) fn stop_for_move(agent: &Agent, signals: &Signals) -> Outcome {
-    let before = agent.on_disk().current;
+    let before = agent.on_disk();
     signals.ignore_term();
-    report::critical(STOPPING)?;
+    Event::critical(STOPPING)?;
     agent.stop()?;
-    match before {
+    match &before.current {
         Some(build) if fd::is_stdout_closed() => {
             log::info(format_args!(
                 "{}: the daemon is gone, so the move ends here and {build} is started again",

@@ -10,7 +10,6 @@ use crate::os::signals::Signals;
 use crate::protocol::event::Event;
 use crate::worker::in_force::{put_in_force, stage};
 use crate::worker::locations::Locations;
-use crate::worker::report;
 
 /// Switches to the build `to`, and back to `back` if `to` does not start.
 ///
@@ -22,7 +21,7 @@ pub(super) fn switch(
     to: &Build,
 ) -> Outcome {
     signals.ignore_term();
-    report::critical("switching")?;
+    Event::critical("switching")?;
     // An install that was killed at its very end left its download. A failure here is no reason to wait.
     let _ = disk::remove_tree(&locations.desired.paths().staging(&to.version, ".part"));
     locations.stop_others()?;
