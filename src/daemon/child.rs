@@ -115,7 +115,9 @@ impl Child {
                 break;
             }
             for piece in chunk[..got].split_inclusive(|byte| *byte == b'\n') {
-                events.extend(self.piece(piece));
+                if let Some(event) = self.piece(piece) {
+                    events.push(event);
+                }
             }
         }
         if !events.is_empty() {

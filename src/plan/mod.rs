@@ -289,7 +289,9 @@ fn prune(observed: &Observed, history: &AgentHistory, now: u64) -> Option<Task> 
         .find(|build| Some(&build.version) == history.previous.as_ref())
         .or_else(|| others().next());
     let mut keep: Vec<Version> = vec![current.version.clone()];
-    keep.extend(previous.map(|build| build.version.clone()));
+    if let Some(build) = previous {
+        keep.push(build.version.clone());
+    }
     if others().count() < keep.len() && observed.spare.is_none() && !observed.litter {
         return None;
     }

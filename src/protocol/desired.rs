@@ -168,26 +168,24 @@ fn fill(wire: &mut WireAgent, entry: Value) -> Result<(), String> {
         other => return Err(format!("it is {}, not an object", json::kind(&other))),
     };
     let mut wrong = Ok(());
-    for (key, field) in [
-        ("name", &mut wire.name),
-        ("version", &mut wire.version),
-        ("tarball", &mut wire.tarball),
-        ("md5", &mut wire.md5),
-        ("cmd", &mut wire.cmd),
-        ("runUser", &mut wire.run_user),
-        ("workDir", &mut wire.work_dir),
-        ("configFileName", &mut wire.config_file_name),
-        ("configRemoteUrl", &mut wire.config_remote_url),
-    ] {
-        match json::take(&mut object, key) {
-            None | Some(Value::Null) => {}
-            Some(Value::String(text)) => *field = text,
-            Some(other) => {
-                let kind = json::kind(&other);
-                wrong = wrong.and(Err(format!("{key} is {kind}, not a string")));
-            }
+    let mut copy = |key: &str, field: &mut String| match json::take(&mut object, key) {
+        None | Some(Value::Null) => {}
+        Some(Value::String(text)) => *field = text,
+        Some(other) if wrong.is_ok() => {
+            let kind = json::kind(&other);
+            wrong = Err(format!("{key} is {kind}, not a string"));
         }
-    }
+        Some(_) => {}
+    };
+    copy("name", &mut wire.name);
+    copy("version", &mut wire.version);
+    copy("tarball", &mut wire.tarball);
+    copy("md5", &mut wire.md5);
+    copy("cmd", &mut wire.cmd);
+    copy("runUser", &mut wire.run_user);
+    copy("workDir", &mut wire.work_dir);
+    copy("configFileName", &mut wire.config_file_name);
+    copy("configRemoteUrl", &mut wire.config_remote_url);
     wrong
 }
 

@@ -79,7 +79,11 @@ fn read_pins(own_dir: &Path) -> Result<Vec<(AgentName, Version)>> {
     for name in names(&layout::pins(own_dir))? {
         let path = pin_file(own_dir, &name);
         match disk::read_small(&path, PIN_LIMIT).at("read", &path) {
-            Ok(text) => pins.extend(Version::parse(text.trim()).map(|version| (name, version))),
+            Ok(text) => {
+                if let Some(version) = Version::parse(text.trim()) {
+                    pins.push((name, version));
+                }
+            }
             Err(error) if error.is_host_fault() => return Err(error),
             Err(_) => {}
         }
@@ -154,7 +158,9 @@ fn names(dir: &Path) -> Result<Vec<AgentName>> {
     };
     for name in listed {
         let name = name.at("read", dir)?;
-        names.extend(name.to_str().and_then(AgentName::parse));
+        if let Some(name) = name.to_str().and_then(AgentName::parse) {
+            names.push(name);
+        }
     }
     Ok(names)
 }
