@@ -14,7 +14,8 @@ pub(super) fn load(own_dir: &Path, name: &AgentName) -> Option<Desired> {
         dir: own_dir.to_string_lossy().into_owned(),
         user: user::own_name(),
     };
-    let mut entries = desired::sort_saved(desired::saved(&text)?, &own).accepted;
-    let at = entries.iter().position(|desired| desired.name == *name)?;
-    Some(entries.swap_remove(at))
+    let mut sorted = desired::sort_saved(desired::saved(&text)?, &own);
+    let mut entries = sorted.accepted.iter();
+    let at = entries.position(|desired| desired.name == *name)?;
+    Some(sorted.accepted.swap_remove(at))
 }

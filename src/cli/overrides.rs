@@ -134,8 +134,8 @@ fn notify(own_dir: &Path, done: &str) -> String {
 
 /// Returns the version that the operator typed, else the version in force.
 fn version_to_pin(own_dir: &Path, name: &AgentName, typed: Option<&String>) -> Result<Version> {
-    let in_force = known_agent("pin", own_dir, name)?.version;
-    let version = typed.unwrap_or(&in_force);
+    let agent = known_agent("pin", own_dir, name)?;
+    let version = typed.unwrap_or(&agent.version);
     let cause = match version.as_str() {
         "" => "no version is in force; give one: pin NAME VERSION",
         _ => {
@@ -246,11 +246,11 @@ fn failures_of_server(own_dir: &Path, name: &AgentName) -> Option<Failures> {
 
 /// Returns the last status of an agent. One that is not known is an error, because the name may be mistyped.
 fn known_agent(what: &'static str, own_dir: &Path, name: &AgentName) -> Result<AgentStatus> {
-    let mut agents = status::load(own_dir).unwrap_or_default().agents;
+    let mut status = status::load(own_dir).unwrap_or_default();
     let mut known = String::new();
-    for (at, agent) in agents.iter().enumerate() {
+    for (at, agent) in status.agents.iter().enumerate() {
         if agent.name == name.as_str() {
-            return Ok(agents.swap_remove(at));
+            return Ok(status.agents.swap_remove(at));
         }
         known += if at == 0 { ", only " } else { ", " };
         known += &agent.name;

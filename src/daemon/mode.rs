@@ -12,7 +12,7 @@ impl Daemon {
     /// Shows the progress on the terminal, for a round in the foreground.
     pub(super) fn show_progress(&self) {
         let mut words = String::new();
-        for agent in self.status().agents {
+        for agent in &self.status().agents {
             if !agent.phase.is_empty() {
                 let _ = write!(words, "{}: {} ", agent.name, agent.progress());
             }
@@ -64,7 +64,7 @@ impl Daemon {
     pub fn pending(&self) -> String {
         let now = self.clock.now();
         let mut lines = String::new();
-        for agent in self.state.statuses(now) {
+        for agent in &self.state.statuses(now) {
             let name = AgentName::parse(&agent.name);
             let tasks = name.and_then(|name| self.state.tasks(&name, now));
             let tasks = tasks.unwrap_or_default();

@@ -31,14 +31,14 @@ pub(super) fn become_run_user(
         return Err(Error::new("become", user, "only root can"));
     }
     let purpose = purpose(job);
-    let account = match (Account::find(user)?, purpose) {
-        (Some(account), _) => account,
-        (None, Purpose::Find) => return Ok(None),
-        (None, Purpose::Install | Purpose::Run) if !policy.may_create(user) => {
+    let account = match Account::find(user)? {
+        Some(account) => account,
+        None if purpose == Purpose::Find => return Ok(None),
+        None if !policy.may_create(user) => {
             let cause = "create_users in policy.json does not allow it";
             return Err(Error::new("create the user", user, cause));
         }
-        (None, Purpose::Install | Purpose::Run) => {
+        None => {
             directory::check_unowned(&job.name, &job.location)?;
             Account::create(user)?
         }

@@ -19,7 +19,7 @@ pub(super) fn prune(agent: &Agent, keep: &[Version]) -> Result<()> {
             disk::remove_tree(&ours.join(name))?;
         }
     }
-    for build in agent.look()?.builds {
+    for build in &agent.look()?.builds {
         let dir = paths.version(&build.version);
         let is_kept = keep.contains(&build.version) || current.as_ref() == Some(&build.version);
         if !is_kept

@@ -50,16 +50,16 @@ pub(super) fn check(
     let soon = Instant::now() + HONEST_PATIENCE;
     script::attend(&mut checks.runs, signals, Some(soon));
     if checks.collect(&targets) > 0 {
-        report(observations(agents, checks.results.clone()))?;
+        report(observations(agents, &checks.results))?;
         script::attend(&mut checks.runs, signals, None);
         checks.collect(&targets);
     }
-    Ok(observations(agents, checks.results))
+    Ok(observations(agents, &checks.results))
 }
 
 /// Returns the observations of the agents whose checks have ended. The results are in the order of their locations.
-fn observations(agents: &[Checked], results: Vec<Option<Observed>>) -> Vec<Observation> {
-    let mut results = results.into_iter();
+fn observations(agents: &[Checked], results: &[Option<Observed>]) -> Vec<Observation> {
+    let mut results = results.iter().cloned();
     let mut observations = Vec::new();
     for (desired, elsewhere) in agents {
         let at_desired = results.next().flatten();
