@@ -2,7 +2,6 @@
 //! except that it empties an output file that outgrew its limit and renews the updater's own mark after a restart.
 #![expect(clippy::disallowed_methods, reason = "a check reads the disk")]
 
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -21,6 +20,7 @@ use crate::model::{
     AgentName, AgentState, Build, Location, Observation, Observed, STATUS_LIMIT, Version,
 };
 use crate::os::disk;
+use crate::os::names::Names;
 use crate::os::signals::Signals;
 use crate::protocol::event::{Event, What};
 use crate::text;
@@ -276,14 +276,13 @@ fn observe_ours(name: &AgentName, paths: &Paths, observed: &mut Observed) -> io:
             None => observed.litter = true,
         }
     }
-    for output in [paths.control_output(), paths.failed_output()] {
-        cut_output(&output);
-    }
+    cut_output(&paths.control_output());
+    cut_output(&paths.failed_output());
     Ok(())
 }
 
 /// Returns the names in a directory, or `None` if there is no directory. Each name may be an error: it is not the end.
-fn names_if_there(dir: &Path) -> io::Result<Option<impl Iterator<Item = io::Result<OsString>>>> {
+fn names_if_there(dir: &Path) -> io::Result<Option<Names>> {
     match disk::names(dir) {
         Err(error) if disk::is_absent(&error) => Ok(None),
         names => names.map(Some),

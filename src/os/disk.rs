@@ -2,13 +2,13 @@
 //! directories. Knows nothing of agents.
 #![expect(clippy::disallowed_methods, reason = "this is the disk")]
 
-use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::names::Names;
 use super::{credentials, files, remove};
 use crate::error::{At, Error, Result};
 
@@ -172,9 +172,11 @@ pub fn remove_tree(path: &Path) -> Result<()> {
     }
 }
 
-/// Returns the names in a directory one by one: others decide how many there are.
-pub fn names(dir: &Path) -> io::Result<impl Iterator<Item = io::Result<OsString>> + use<>> {
-    Ok(fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name())))
+/// Returns the names in a directory one by one.
+pub fn names(dir: &Path) -> io::Result<Names> {
+    let mut options = File::options();
+    let options = options.read(true).custom_flags(libc::O_DIRECTORY);
+    Names::of(options.open(dir)?)
 }
 
 /// Reads a text file. A file that is larger than the limit in bytes, or not a regular file, is an error.

@@ -27,6 +27,8 @@ pub mod host;
 pub mod limits;
 /// Files that one process at a time holds.
 pub mod lock;
+/// The names in a directory.
+pub mod names;
 /// The processes of this user below a directory.
 pub mod occupants;
 /// The file of this program, which workers execute.

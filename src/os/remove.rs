@@ -2,16 +2,16 @@
 #![allow(unsafe_code)]
 #![expect(clippy::disallowed_methods, reason = "directories are the disk")]
 
-use std::ffi::{CStr, OsStr, OsString};
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsRawFd, IntoRawFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::call::{c_string, check, errno, errno_location};
+use super::call::{c_string, check};
 use super::dir;
+use super::names::Names;
 
 /// Directories below this level are moved to the top before they are emptied, so that no more of them are ever open.
 const DEEPEST: u32 = 16;
@@ -105,34 +105,10 @@ fn unlink_at(dir: &File, name: &OsStr, flags: i32) -> io::Result<()> {
 /// Returns some names in the directory, and none only if it is empty.
 fn names(dir: &File) -> io::Result<Vec<OsString>> {
     // Opened anew, so that it is read from its beginning.
-    let listed = dir::open_dir_at(dir, OsStr::new("."))?.into_raw_fd();
+    let listed = Names::of(dir::open_dir_at(dir, OsStr::new("."))?)?;
     let mut names = Vec::new();
-    // SAFETY: the stream takes over the descriptor, is checked, used by this function alone and closed once. An entry and
-    // its NUL-terminated name are valid until the next call of readdir(3).
-    unsafe {
-        let stream = libc::fdopendir(listed);
-        if stream.is_null() {
-            let error = io::Error::last_os_error();
-            libc::close(listed);
-            return Err(error);
-        }
-        while names.len() < NAMES_AT_ONCE {
-            *errno_location() = 0;
-            let entry = libc::readdir(stream);
-            if entry.is_null() {
-                break;
-            }
-            let name = CStr::from_ptr((*entry).d_name.as_ptr()).to_bytes();
-            if name != b"." && name != b".." {
-                names.push(OsStr::from_bytes(name).to_owned());
-            }
-        }
-        // At the end of the directory errno is still 0.
-        let failure = errno();
-        libc::closedir(stream);
-        if failure != 0 && names.len() < NAMES_AT_ONCE {
-            return Err(io::Error::from_raw_os_error(failure));
-        }
+    for name in listed.take(NAMES_AT_ONCE) {
+        names.push(name?);
     }
     Ok(names)
 }
