@@ -30,18 +30,14 @@ const PAGE: &str = include_str!("page.html");
 
 /// The form of the original's answers.
 #[derive(Serialize)]
-struct Success<T> {
+struct Success<'a> {
     msg: &'static str,
-    data: T,
+    data: &'a dyn Serialize,
 }
 
-impl<T> Success<T> {
-    fn new(data: T) -> Self {
-        Self {
-            msg: "success",
-            data,
-        }
-    }
+fn success(data: &dyn Serialize) -> String {
+    let msg = "success";
+    json::to_string(&Success { msg, data })
 }
 
 #[derive(Serialize)]
@@ -89,7 +85,7 @@ pub fn answer(
         "/status" => (JSON, json::to_string(facts.status)),
         "/workdir" => {
             let dir = facts.own_dir.to_string_lossy();
-            (JSON, json::to_string(&Success::new(dir)))
+            (JSON, success(&dir))
         }
         "/config/reload" => (JSON, settings(refusal, facts.config)),
         _ => return Head::text("404 Not Found"),
@@ -106,7 +102,7 @@ fn settings(refusal: Option<&Error>, config: &Config) -> String {
         Some(error) => json::to_string(&Refused {
             msg: error.to_string(),
         }),
-        None => json::to_string(&Success::new(config.in_force())),
+        None => success(&config.in_force()),
     }
 }
 
