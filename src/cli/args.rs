@@ -133,8 +133,13 @@ fn read(mut words: Parser, arguments: &mut Arguments) -> Result<Typed, String> {
     let mut typed = Typed::default();
     while let Some(word) = words.next().map_err(unexpected)? {
         match word {
-            Short('c') => arguments.config = file_after("-c", &mut words)?,
-            Long("config") => arguments.config = file_after("--config", &mut words)?,
+            Short('c') | Long("config") => {
+                let option = if word == Short('c') { "-c" } else { "--config" };
+                let file = words
+                    .value()
+                    .map_err(|_| format!("{option} needs a file"))?;
+                arguments.config = file.into();
+            }
             Long("json") => arguments.json = true,
             Long("detailed-exitcode") => arguments.detailed_exitcode = true,
             Long("wait") => arguments.wait = Some(seconds(words.optional_value())?),
@@ -168,12 +173,6 @@ fn unexpected(error: lexopt::Error) -> String {
         }
         _ => "unexpected argument".to_owned(),
     }
-}
-
-fn file_after(option: &str, words: &mut Parser) -> Result<PathBuf, String> {
-    let file = words.value();
-    let file = file.map_err(|_| format!("{option} needs a file"))?;
-    Ok(file.into())
 }
 
 fn seconds(typed: Option<OsString>) -> Result<u32, String> {
