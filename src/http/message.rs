@@ -27,6 +27,11 @@ pub struct Route {
     pub listens_at: IpAddr,
 }
 
+/// Returns whether the address is one of this host alone.
+pub(super) fn is_loopback(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
+}
+
 /// The status and the content type of a response.
 pub struct Head {
     pub status: &'static str,

@@ -1,13 +1,12 @@
 //! The answer for each path: the original's paths, the status, the metrics, and a page for people. Pure.
 //! The answers contain no secrets. Only clients on this host may use the one path that changes something.
 
-use std::net::IpAddr;
 use std::path::Path;
 
 use httparse::Header;
 use miniserde::Serialize;
 
-use super::message::{Head, Request};
+use super::message::{self, Head, Request};
 use super::metrics;
 use crate::error::Error;
 use crate::json;
@@ -119,7 +118,7 @@ fn is_meant_for_us(request: &Request) -> bool {
     let is_foreign = |header: &Header| {
         header.name.eq_ignore_ascii_case("host") && !is_loopback(text(header.value))
     };
-    let is_private = request.route.listens_at.to_canonical().is_loopback();
+    let is_private = message::is_loopback(request.route.listens_at);
     !is_private || !request.headers.iter().any(is_foreign)
 }
 
@@ -160,8 +159,7 @@ fn is_loopback(host: &str) -> bool {
         None => (host, ':'),
     };
     let name = &name[..name.find(end).unwrap_or(name.len())];
-    let is_loopback = |ip: IpAddr| ip.to_canonical().is_loopback();
-    name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(is_loopback)
+    name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(message::is_loopback)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use super::connection::{Connection, Stop, would_block};
-use super::message::{Answer, Route};
+use super::message::{self, Answer, Route};
 use crate::os::fd::{Interest, READABLE, WRITABLE};
 
 /// A further client replaces the oldest one. A client that asks and reads at once is never the oldest, so only slow ones
@@ -119,7 +119,7 @@ impl Endpoint {
                 self.connections.remove(0);
             }
             let route = Route {
-                is_local: peer.ip().to_canonical().is_loopback(),
+                is_local: message::is_loopback(peer.ip()),
                 listens_at: at.ip(),
             };
             let connection = Connection::new(stream, route, now + PATIENCE);
