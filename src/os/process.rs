@@ -158,9 +158,10 @@ pub fn may_be_alive(identity: &str) -> bool {
     let Some(pid) = identity.split(' ').next() else {
         return false;
     };
-    let Ok(number @ 1..) = pid.parse::<libc::pid_t>() else {
+    let number = pid.parse::<u32>().map_or(0, u32::cast_signed);
+    if number < 1 {
         return false;
-    };
+    }
     if Path::new(&format!("/proc/{number}/stat")).exists() {
         return is_alive(identity);
     }

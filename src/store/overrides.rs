@@ -166,8 +166,7 @@ fn names(dir: &Path) -> Result<Vec<AgentName>> {
 }
 
 fn cleaned(text: &str, limit: usize) -> String {
-    let text = printable(text.trim());
-    text.chars().take(limit).collect()
+    format!("{:.limit$}", printable(text.trim()))
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
