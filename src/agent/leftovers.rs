@@ -58,8 +58,8 @@ pub(super) fn end(
     if !left.is_empty() && is_back() {
         return Ok(End::Back);
     }
-    for occupant in left {
-        let process = words(&occupant);
+    for occupant in &left {
+        let process = words(occupant);
         if occupant.runs_there {
             log::warn(format_args!(
                 "{name}: {process} still runs from {version} 10 s after its stop; it gets TERM"
@@ -72,10 +72,10 @@ pub(super) fn end(
             ));
         }
     }
-    for occupant in wait(&dir, TERM_GRACE, Counts::Programs) {
+    for occupant in &wait(&dir, TERM_GRACE, Counts::Programs) {
         log::warn(format_args!(
             "{name}: {} still runs from {version} 5 s after TERM; it gets KILL",
-            words(&occupant)
+            words(occupant)
         ));
         occupant.signal(libc::SIGKILL);
     }

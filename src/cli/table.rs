@@ -178,7 +178,7 @@ impl Page {
         }
         let mut widths = COLUMNS.map(|(head, _)| head.len());
         for agent in &status.agents {
-            for (at, cell) in cells(agent).into_iter().enumerate() {
+            for (at, cell) in cells(agent).iter().enumerate() {
                 widths[at] = cell.len().max(widths[at]).min(COLUMNS[at].1);
             }
         }
@@ -240,7 +240,7 @@ fn cells(agent: &AgentStatus) -> [&str; 4] {
 
 fn row(cells: [&str; 4], widths: [usize; 4]) -> String {
     let mut row = String::new();
-    for (at, width) in widths.into_iter().enumerate() {
+    for (at, &width) in widths.iter().enumerate() {
         let cell = printable(cells[at]);
         let mut column = 0;
         for c in cell.chars() {
