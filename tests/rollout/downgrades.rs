@@ -290,3 +290,18 @@ fn apply_is_no_way_around_it() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_eq!(host.version("demo"), "1.0.0");
 }
+
+#[test]
+fn an_agent_is_stopped_whatever_version_its_entry_has() {
+    let host = strict(&[("demo", "1.2.0")]);
+    host.desire(&[host.want("demo", "1.0.0").cmd("stop")]);
+    host.wait_for("the agent to be reported stopped", || {
+        host.reported("demo") == ("1.2.0".to_owned(), "stoped".to_owned())
+    });
+    // A stop opens no way back.
+    host.desire(&[host.want("demo", "1.0.0")]);
+    host.wait_for("the refusal of the start", || {
+        host.reported("demo").1.contains(&refusal("1.0.0", "1.2.0"))
+    });
+    assert_eq!(host.reported("demo").0, "1.2.0");
+}

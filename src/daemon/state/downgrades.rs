@@ -2,16 +2,17 @@
 //! and asked about again before each step: what ran here may be known only later, and a pin may end.
 
 use super::State;
-use crate::model::{Desired, Refusal, Version};
+use crate::model::{Cmd, Desired, Refusal, Version};
 use crate::plan::history;
 use crate::protocol::desired::{REFUSALS_REPORTED, and_more};
 
 impl State {
     /// Returns the higher version for which the agent is not brought to its desired one. None: that version runs already, is
-    /// no lower than what ran here, or is what an operator wants.
+    /// no lower than what ran here, or is what an operator wants; or the agent is to be stopped, which starts no version.
     pub(super) fn higher(&self, desired: &Desired) -> Option<&Version> {
         let (name, version) = (&desired.name, &desired.release.version);
-        if !self.refuses_downgrades || self.desired.pin(name) == version.as_str() {
+        let is_allowed = !self.refuses_downgrades || desired.cmd == Cmd::Stop;
+        if is_allowed || self.desired.pin(name) == version.as_str() {
             return None;
         }
         let observation = self.observations.get(name);
