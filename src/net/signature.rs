@@ -47,10 +47,18 @@ impl Signer {
 impl Keys {
     /// Fetches the signature of the file at this URL. Fails early, before a large file is fetched in vain: if no key made the
     /// signature, or if its trusted comment is not for these words. The comment is signed too, so `verify` proves it.
-    pub fn fetch(&self, url: &str, words: &[(&str, &str)], progress: Progress) -> Result<Seal> {
+    ///
+    /// `beside` is the URL of the signature.
+    pub fn fetch(
+        &self,
+        url: &str,
+        beside: &str,
+        words: &[(&str, &str)],
+        progress: Progress,
+    ) -> Result<Seal> {
         let text = match self.0 {
             None => Vec::new(),
-            Some(_) => fetch(&url_of(url), progress)?,
+            Some(_) => fetch(beside, progress)?,
         };
         self.seal(url, text, words)
     }
@@ -100,10 +108,17 @@ impl Seal {
     }
 }
 
-/// Returns the URL of the signature. A query stays: a server of configurations may choose by it, and a static one ignores it.
-fn url_of(url: &str) -> String {
+/// Returns the URL of the signature beside a file. A query stays: a server of configurations may choose by it, and a static one
+/// ignores it.
+pub fn url_of(url: &str) -> String {
     let file = before(url, b"?#");
-    format!("{file}.minisig{}", &url[file.len()..])
+    // Without a path, the name of another host would come out.
+    let slash = if file.matches('/').count() < 3 {
+        "/"
+    } else {
+        ""
+    };
+    format!("{file}{slash}.minisig{}", &url[file.len()..])
 }
 
 fn fetch(url: &str, progress: Progress) -> Result<Vec<u8>> {
@@ -242,7 +257,7 @@ mod tests {
     #[test]
     fn without_keys_nothing_is_fetched_or_read() {
         let mut nothing = |_| -> Result<()> { unreachable!("nothing is fetched") };
-        let seal = Keys(None).fetch("http://127.0.0.1:1/x", &[("a", "b")], &mut nothing);
+        let seal = Keys(None).fetch("http://x", "http://x.minisig", &[("a", "b")], &mut nothing);
         let mut unread: &[u8] = b"x";
         let signer = seal.expect("no keys").verify(&mut unread, &mut || Ok(()));
         assert_eq!(signer.expect("no keys").key(), None);
@@ -314,6 +329,8 @@ mod tests {
             ("http://s/cfg?host=a/b?c", "http://s/cfg.minisig?host=a/b?c"),
             ("http://s/cfg?", "http://s/cfg.minisig?"),
             ("http://s/cfg#x?y", "http://s/cfg.minisig#x?y"),
+            ("http://s:1", "http://s:1/.minisig"),
+            ("http://s?host=a/b", "http://s/.minisig?host=a/b"),
         ] {
             assert_eq!(url_of(url), signature);
         }

@@ -35,7 +35,7 @@ use crate::error::{At, Error, Kind, Result};
 use crate::model::{AgentName, Release, Step};
 use crate::net::MEMORY_LIMIT;
 use crate::net::download::{self, Verified};
-use crate::net::signature::Keys;
+use crate::net::signature::{self, Keys};
 use crate::net::{digest, http};
 use crate::os::limits::MemoryLimit;
 use crate::os::{clock, disk, files, process, space};
@@ -133,7 +133,7 @@ fn fetch(
         ("arch", ARCH),
     ];
     let mut report = |received| progress.received("downloading", &received);
-    let seal = keys.fetch(&url, &words, &mut report)?;
+    let seal = keys.fetch(&url, &format!("{url}.minisig"), &words, &mut report)?;
     let tarball = download::tarball(&url, &md5, &seal, part, &mut report);
     let tarball = tarball.map_err(|error| mixed_fleet_hint(error, release))?;
     Ok((tarball, url))
@@ -218,7 +218,7 @@ fn configure(
     disk::remove_tree(&path)?;
     let mut report = |received| progress.received("configuring", &received);
     let words = [("name", name.as_str()), ("config", file)];
-    let seal = keys.fetch(url, &words, &mut report)?;
+    let seal = keys.fetch(url, &signature::url_of(url), &words, &mut report)?;
     let check = |mut bytes: &[u8]| seal.verify(&mut bytes, &mut || Ok(())).map(drop);
     http::small_file(url, &path, &check, &mut report)?;
     disk::sync_parent(&path)

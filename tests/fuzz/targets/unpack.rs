@@ -64,7 +64,7 @@ fuzz_target!(|archive: &[u8]| {
 });
 
 fn unsigned() -> Signer {
-    let seal = Keys(None).fetch("", &[], &mut |_| Ok(()));
+    let seal = Keys(None).fetch("", "", &[], &mut |_| Ok(()));
     let signer = seal.and_then(|seal| seal.verify(&mut std::io::empty(), &mut || Ok(())));
     signer.expect("without keys nothing is fetched")
 }
