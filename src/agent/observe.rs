@@ -281,7 +281,7 @@ fn observe_ours(name: &AgentName, paths: &Paths, observed: &mut Observed) -> io:
     Ok(())
 }
 
-/// Returns the names in a directory, or `None` if there is no directory. Each name may be an error: it is not the end.
+/// Returns the names in a directory, or `None` if there is no directory.
 fn names_if_there(dir: &Path) -> io::Result<Option<Names>> {
     match disk::names(dir) {
         Err(error) if disk::is_absent(&error) => Ok(None),

@@ -37,10 +37,10 @@ pub(super) fn run(file: &Path) -> ExitResult {
             }
         }
     }
-    text.push_str("\nsignatures    ");
-    text.push_str(&signatures::words(&config, &policy));
     if !policy.unusable.is_empty() {
         return Err(fail(Exit::BadUsage, &policy.unusable));
     }
+    text.push_str("\nsignatures      ");
+    text.push_str(&signatures::words(&config, &policy));
     Ok(print(&text))
 }

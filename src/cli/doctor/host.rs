@@ -134,7 +134,9 @@ impl Checks {
             user: user::own_name(),
         };
         let policy = local_policy::check(&own);
-        if let Some(config) = &config {
+        if let Some(config) = &config
+            && policy.unusable.is_empty()
+        {
             let words = signatures::words(config, &policy);
             ok(format_args!("{words}"));
         }
