@@ -5,7 +5,7 @@ use crate::support::calls::Change;
 use crate::support::host::Host;
 use crate::support::platform;
 use crate::support::points::Breaker;
-use crate::support::scenarios::{SCENARIOS, Scenario, TWO_ROUNDS, check_whole, recorded, recover};
+use crate::support::scenarios::{SAME_MOMENT, SCENARIOS, Scenario, check_whole, recorded, recover};
 use crate::support::trace;
 use crate::support::trial::{self, Outcome, comes};
 use crate::support::watch::{names, running_below};
@@ -67,7 +67,7 @@ fn break_at(scenario: &Scenario, key: &str, fault: Fault) -> Outcome {
     );
     let (hit, healed) = (breaker.hit.clone(), breaker.healed.clone());
     let traced = host.start_traced(false, breaker);
-    if !comes(TWO_ROUNDS, || hit.load(Ordering::Relaxed)) {
+    if !comes(SAME_MOMENT, || hit.load(Ordering::Relaxed)) {
         traced.end();
         return Ok(None);
     }

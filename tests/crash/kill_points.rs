@@ -9,7 +9,7 @@ use crate::support::host::{Host, end_sandbox};
 use crate::support::platform;
 use crate::support::points::{Killer, Step};
 use crate::support::scenarios::{
-    SCENARIOS, Scenario, TWO_ROUNDS, check_whole, come_home, recorded,
+    SAME_MOMENT, SCENARIOS, Scenario, check_whole, come_home, recorded,
 };
 use crate::support::trace::{self, Traced, Verdict};
 use crate::support::trial::{self, Outcome};
@@ -52,7 +52,7 @@ fn kill_at(scenario: &Scenario, key: &str, is_after: bool, death: Death) -> Outc
     let killer = Killer::new(host.dir.clone(), key, is_after, verdict);
     let hit = killer.hit.clone();
     let traced = host.start_traced(false, killer);
-    if !trial::comes(TWO_ROUNDS, || hit.load(Ordering::Relaxed)) {
+    if !trial::comes(SAME_MOMENT, || hit.load(Ordering::Relaxed)) {
         traced.end();
         return Ok(None);
     }

@@ -3,7 +3,7 @@
 
 use crate::support::host::Host;
 use crate::support::platform;
-use crate::support::scenarios::{SCENARIOS, Scenario, TWO_ROUNDS, recover, settle};
+use crate::support::scenarios::{SAME_MOMENT, SCENARIOS, Scenario, recover, settle};
 use crate::support::trace::{self, Call, Verdict, Watch};
 use crate::support::trial::{self, Outcome, comes};
 use crate::support::watch::running_below;
@@ -94,7 +94,7 @@ fn starve(scenario: &Scenario, key: &str, is_single: bool) -> Outcome {
     let starver = Starver::new(key, is_single);
     let (hit, healed) = (starver.hit.clone(), starver.healed.clone());
     let traced = host.start_traced(false, starver);
-    if !comes(TWO_ROUNDS, || hit.load(Ordering::Relaxed)) {
+    if !comes(SAME_MOMENT, || hit.load(Ordering::Relaxed)) {
         traced.end();
         return Ok(None);
     }

@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 /// The limit from a start to the desired state: two rounds on a busy machine, where all other tests run at once and every call
 /// may be traced. Each round has a start that is watched for 5 s.
 pub const TWO_ROUNDS: Duration = Duration::from_secs(80);
+/// How long a moment is waited for in a run like one in which it came. Some do not come again.
+pub const SAME_MOMENT: Duration = Duration::from_secs(40);
 
 /// One operation of the updater, and how a test sees that it is done.
 pub struct Scenario {
