@@ -8,7 +8,7 @@ use crate::protocol::heartbeat::TEXT_LIMIT;
 use crate::text::brief;
 
 /// Further refused entries are only counted: log and heartbeat must not grow with the mistake of a server.
-pub const REFUSALS_REPORTED: usize = 20;
+const REFUSALS_REPORTED: usize = 20;
 
 /// The entries of an answer, as written.
 pub type Entries = Array;
@@ -88,7 +88,7 @@ pub struct Sorted {
 pub fn sort(entries: Entries, own: &Own, policy: &Policy) -> Sorted {
     let mut accepted: Vec<Desired> = Vec::new();
     let mut names = BTreeMap::new();
-    let (mut refused, mut unreported) = (Vec::new(), 0_u32);
+    let mut refused = Refusals::after(Vec::new());
     for entry in entries {
         let mut wire = WireAgent::default();
         let room = policy.max_agents.saturating_sub(accepted.len());
@@ -98,30 +98,49 @@ pub fn sort(entries: Entries, own: &Own, policy: &Policy) -> Sorted {
                 if let Some(name) = AgentName::parse(&wire.name) {
                     names.entry(name).or_default();
                 }
-                if refused.len() < REFUSALS_REPORTED {
-                    let name = wire.name;
-                    refused.push(Refusal { name, cause });
-                } else {
-                    unreported += 1;
-                }
+                refused.add(wire.name, cause);
             }
         }
     }
-    if unreported > 0 {
-        refused.push(and_more(unreported));
-    }
     Sorted {
         accepted,
-        refused,
+        refused: refused.into_reported(),
         names,
     }
 }
 
-/// Returns what stands for this many refused entries that are not reported one by one.
-pub fn and_more(unreported: u32) -> Refusal {
-    Refusal {
-        name: String::new(),
-        cause: format!("and {unreported} more are refused"),
+/// Collects refused entries: the first ones, and the number of the others.
+pub struct Refusals {
+    reported: Vec<Refusal>,
+    unreported: u32,
+}
+
+impl Refusals {
+    /// Begins with those that were collected before.
+    pub fn after(reported: Vec<Refusal>) -> Self {
+        Self {
+            reported,
+            unreported: 0,
+        }
+    }
+
+    pub fn add(&mut self, name: String, cause: String) {
+        if self.reported.len() < REFUSALS_REPORTED {
+            self.reported.push(Refusal { name, cause });
+        } else {
+            self.unreported += 1;
+        }
+    }
+
+    /// Returns what is reported. An entry without a name stands for the others.
+    pub fn into_reported(mut self) -> Vec<Refusal> {
+        if self.unreported > 0 {
+            self.reported.push(Refusal {
+                name: String::new(),
+                cause: format!("and {} more are refused", self.unreported),
+            });
+        }
+        self.reported
     }
 }
 

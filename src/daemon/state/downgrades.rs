@@ -4,7 +4,7 @@
 use super::State;
 use crate::model::{Cmd, Desired, Refusal, Version};
 use crate::plan::history;
-use crate::protocol::desired::{REFUSALS_REPORTED, and_more};
+use crate::protocol::desired::Refusals;
 
 impl State {
     /// Returns the higher version for which the agent is not brought to its desired one. None: that version runs already, is
@@ -29,26 +29,23 @@ impl State {
         Some(history::downgrade(&desired.release.version, highest))
     }
 
-    /// Reports the entries that ask for a downgrade as refused. The former entry of the agent takes their place, if there is
+    /// Returns the refused entries together with those that ask for a downgrade. The former entry of the agent takes their place, if there is
     /// one; otherwise what is in force is only kept running.
-    pub(super) fn refuse_downgrades(&self, agents: &mut [Desired], refused: &mut Vec<Refusal>) {
-        let mut unreported = 0_u32;
+    pub(super) fn refuse_downgrades(
+        &self,
+        agents: &mut [Desired],
+        refused: Vec<Refusal>,
+    ) -> Vec<Refusal> {
+        let mut refused = Refusals::after(refused);
         for desired in agents {
             let Some(cause) = self.downgrade(desired) else {
                 continue;
             };
-            if refused.len() < REFUSALS_REPORTED {
-                let name = desired.wire.name.clone();
-                refused.push(Refusal { name, cause });
-            } else {
-                unreported += 1;
-            }
+            refused.add(desired.wire.name.clone(), cause);
             if let Some(former) = self.desired.of_server(&desired.name) {
                 desired.clone_from(former);
             }
         }
-        if unreported > 0 {
-            refused.push(and_more(unreported));
-        }
+        refused.into_reported()
     }
 }

@@ -101,14 +101,9 @@ impl State {
     }
 
     /// Takes over the entries of an answer. See `DesiredState::accept`.
-    pub fn accept(
-        &mut self,
-        mut agents: Vec<Desired>,
-        mut refused: Vec<Refusal>,
-        kept: &[AgentName],
-    ) {
+    pub fn accept(&mut self, mut agents: Vec<Desired>, refused: Vec<Refusal>, kept: &[AgentName]) {
         self.is_confirmed = true;
-        self.refuse_downgrades(&mut agents, &mut refused);
+        let refused = self.refuse_downgrades(&mut agents, refused);
         if !self.desired.accept(agents, refused, kept) {
             return;
         }
