@@ -297,14 +297,8 @@ fn a_forged_job_through_sudo_replaces_no_file_outside_the_version() {
     let url = format!("{tarball}{}.md5", release_path("demo", "1.0.0"));
     let absolute = file.display().to_string();
     for name in [format!("../../../../../../..{absolute}"), absolute] {
-        let install = format!(
-            r#""step":{{"Install":{{"version":"1.0.0","tarball":{},"md5":"","config_file_name":{},"config_remote_url":{}}}}}"#,
-            quote(&tarball),
-            quote(&name),
-            quote(&url)
-        );
         let job = job("demo", &host.work, Some(&user.name), &host.dir);
-        let answer = act(&host, &ops, &job.replace(r#""step":null"#, &install));
+        let answer = act(&host, &ops, &with_install(&job, &tarball, &name, &url));
         let text = fs::read_to_string(&file).expect("it is there");
         assert_eq!(text, "the user's own", "{answer}");
         assert!(answer.contains("configFileName"), "{answer}");
@@ -331,12 +325,9 @@ fn a_forged_job_through_sudo_installs_nothing_that_no_key_of_the_policy_has_sign
     fs::write(host.dir.join("etc/policy.json"), policy).expect("a policy");
     let release = Agent::new("demo", "1.0.0");
     host.publish(&release);
-    let install = format!(
-        r#""step":{{"Install":{{"version":"1.0.0","tarball":{},"md5":"","config_file_name":"","config_remote_url":""}}}}"#,
-        quote(&host.want("demo", "1.0.0").tarball),
-    );
     let job = job("demo", &host.work, Some(&user.name), &host.dir);
-    let unsigned = job.replace(r#""step":null"#, &install);
+    let tarball = host.want("demo", "1.0.0").tarball;
+    let unsigned = with_install(&job, &tarball, "", "");
     let keys = format!(r#""public_keys":{}"#, list(&[&own]));
     let signed = unsigned.replace(r#""public_keys":[]"#, &keys);
     assert_ne!(signed, unsigned);
@@ -354,6 +345,19 @@ fn a_forged_job_through_sudo_installs_nothing_that_no_key_of_the_policy_has_sign
     host.meta.put(&path, key.sign(&tarball, &words("1.0.0")));
     act(&host, &ops, &unsigned);
     assert!(host.agent_dir("demo").join("1.0.0/control").exists());
+}
+
+/// Returns the job with an install of demo 1.0.0 as its step.
+fn with_install(job: &str, tarball: &str, config_file_name: &str, config_url: &str) -> String {
+    let install = format!(
+        r#""step":{{"Install":{{"version":"1.0.0","tarball":{},"md5":"","config_file_name":{},"config_remote_url":{}}}}}"#,
+        quote(tarball),
+        quote(config_file_name),
+        quote(config_url)
+    );
+    let job_with_step = job.replace(r#""step":null"#, &install);
+    assert_ne!(job_with_step, job);
+    job_with_step
 }
 
 /// Sends a job through sudo as this user, in a mount namespace with the policy of the host.

@@ -89,6 +89,17 @@ struct Maker<'a> {
     words: &'a str,
 }
 
+impl Maker<'_> {
+    fn good(&self) -> String {
+        self.signed_for(self.words)
+    }
+
+    /// Signs the tarball for what these words say.
+    fn signed_for(&self, words: &str) -> String {
+        self.key.sign(self.tarball, words)
+    }
+}
+
 /// The signature of a row. None: there is none.
 type Make = fn(&Maker) -> Option<String>;
 
@@ -109,18 +120,14 @@ const BAD: [(&str, &str, Make); 16] = [
     (
         "garbled",
         "its .minisig is no signature of minisign",
-        |maker| {
-            let good = maker.key.sign(maker.tarball, maker.words);
-            Some(good.replace("RU", "R!"))
-        },
+        |maker| Some(maker.good().replace("RU", "R!")),
     ),
     ("cut", "its .minisig is no signature of minisign", |maker| {
-        let good = maker.key.sign(maker.tarball, maker.words);
+        let good = maker.good();
         Some(good[..good.len() - 20].to_owned())
     }),
     ("large", "it is larger than", |maker| {
-        let good = maker.key.sign(maker.tarball, maker.words);
-        Some(good + &"more\n".repeat(200_000))
+        Some(maker.good() + &"more\n".repeat(200_000))
     }),
     (
         "stranger",
@@ -142,42 +149,27 @@ const BAD: [(&str, &str, Make); 16] = [
     (
         "other-version",
         "its signature is for version=1.0.0, wanted version=1.0.1",
-        |maker| {
-            let comment = maker.words.replace("1.0.1", "1.0.0");
-            Some(maker.key.sign(maker.tarball, &comment))
-        },
+        |maker| Some(maker.signed_for(&maker.words.replace("1.0.1", "1.0.0"))),
     ),
     (
         "two-versions",
         "its signature is for version=1.0.0, wanted version=1.0.1",
-        |maker| {
-            let comment = format!("{} version=1.0.0", maker.words);
-            Some(maker.key.sign(maker.tarball, &comment))
-        },
+        |maker| Some(maker.signed_for(&format!("{} version=1.0.0", maker.words))),
     ),
     (
         "other-name",
         "its signature is for name=demo, wanted name=other-name",
-        |maker| {
-            let comment = maker.words.replace("name=other-name", "name=demo");
-            Some(maker.key.sign(maker.tarball, &comment))
-        },
+        |maker| Some(maker.signed_for(&maker.words.replace("name=other-name", "name=demo"))),
     ),
     (
         "other-arch",
         "its signature is for arch=plan9_mips, wanted arch=",
-        |maker| {
-            let comment = maker.words.replace(&platform::arch(), "plan9_mips");
-            Some(maker.key.sign(maker.tarball, &comment))
-        },
+        |maker| Some(maker.signed_for(&maker.words.replace(&platform::arch(), "plan9_mips"))),
     ),
     (
         "for-a-config",
         "its trusted comment does not have version=1.0.1",
-        |maker| {
-            let comment = maker.words.replace("version=1.0.1", "config=cfg.json");
-            Some(maker.key.sign(maker.tarball, &comment))
-        },
+        |maker| Some(maker.signed_for(&maker.words.replace("version=1.0.1", "config=cfg.json"))),
     ),
     (
         "wordless",
