@@ -58,6 +58,8 @@ pub mod text;
 
 /// MD5, the digest that release stores use.
 pub mod md5;
+/// The keys and signatures of minisign.
+mod minisign;
 
 /// A reader of gzip files with several members.
 pub mod gzip;

@@ -3,10 +3,9 @@
 
 use std::io::Read;
 
-use minisign_verify::{Error as Fault, PublicKey, Signature};
-
 use super::http::{self, CHUNK, Progress};
 use crate::error::{At, Error, Kind, Result};
+use crate::minisign::{PublicKey, Signature, Stream};
 use crate::text::{before, brief};
 
 /// The largest `.minisig` file, in bytes. minisign itself reads comments of 1 and 8 KB.
@@ -84,19 +83,17 @@ impl Seal {
         let Some(signed) = &self.signed else {
             return Ok(Signer(None));
         };
-        let Ok(mut stream) = signed.key.verify_stream(&signed.signature) else {
-            return Err(self.mismatch());
-        };
+        let mut stream = Stream::new();
         let mut chunk = vec![0; CHUNK];
         loop {
             let got = file.read(&mut chunk).at("verify", &self.url)?;
             if got == 0 {
                 break;
             }
-            stream.update(&chunk[..got]);
+            stream.add(&chunk[..got]);
             progress()?;
         }
-        if stream.finalize().is_err() {
+        if !stream.verify(&signed.key, &signed.signature) {
             return Err(self.mismatch());
         }
         Ok(Signer(Some(signed.key_text.clone())))
@@ -137,24 +134,21 @@ fn check(
     words: &[(&str, &str)],
 ) -> std::result::Result<Signed, String> {
     let text = String::from_utf8(text).unwrap_or_default();
-    let signature = Signature::decode(&text).map_err(|_| NO_SIGNATURE)?;
+    let signature = Signature::parse(&text).ok_or(NO_SIGNATURE)?;
     for text in keys {
         // A key that is not one, from a forged job, has signed nothing.
-        let Ok(key) = PublicKey::from_base64(text) else {
+        let Some(key) = PublicKey::parse(text).filter(|key| key.has_number_of(&signature)) else {
             continue;
         };
-        match key.verify_stream(&signature).map(drop) {
-            Ok(()) => {
-                check_words(signature.trusted_comment(), words)?;
-                return Ok(Signed {
-                    signature,
-                    key,
-                    key_text: text.clone(),
-                });
-            }
-            Err(Fault::UnsupportedLegacyMode) => return Err(LEGACY.to_owned()),
-            Err(_) => {}
+        if signature.is_legacy() {
+            return Err(LEGACY.to_owned());
         }
+        check_words(signature.trusted_comment(), words)?;
+        return Ok(Signed {
+            signature,
+            key,
+            key_text: text.clone(),
+        });
     }
     Err(BY_NO_KEY.to_owned())
 }
