@@ -27,6 +27,8 @@ pub enum Kind {
     WrongSignature,
     /// Somebody who is not trusted could replace a file or directory.
     NotTrusted,
+    /// It can be done only by curl, which must not be run here.
+    NeedsCurl,
     Other,
 }
 

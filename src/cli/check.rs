@@ -7,9 +7,10 @@ use std::path::Path;
 use super::exit::{Exit, ExitResult, complain, fail, load, misused, print};
 use super::run::refuse_open_places;
 use super::signatures;
+use crate::net::curl;
 use crate::os::process;
 use crate::store::config::Line;
-use crate::store::policy;
+use crate::store::{policy, tokens};
 
 /// Prints one line for each setting.
 pub(super) fn run(file: &Path) -> ExitResult {
@@ -20,20 +21,23 @@ pub(super) fn run(file: &Path) -> ExitResult {
     for warning in &config.warnings {
         complain(&format!("warning: {file}: {warning}"));
     }
+    let curl = curl::check(&config.network, &config.url);
+    curl.and_then(|()| tokens::check(&config))
+        .map_err(misused)?;
     if let Some(lack) = process::without_proc() {
         complain(&lack);
     }
-    let mut text = format!("{file} is valid\nheartbeats go to          {}", config.url);
+    let mut text = format!("{file} is valid\nheartbeats go to           {}", config.url);
     for Line { key, from, value } in config.lines() {
-        let _ = write!(text, "\n{key:16}{from:10}{value}");
+        let _ = write!(text, "\n{key:17}{from:10}{value}");
     }
     let policy = policy::load(Some(&source.own_dir)).map_err(misused)?;
     match policy::file(Some(&source.own_dir)) {
-        None => text.push_str("\npolicy          none"),
+        None => text.push_str("\npolicy           none"),
         Some(file) => {
-            let _ = write!(text, "\npolicy          {}", file.display());
+            let _ = write!(text, "\npolicy           {}", file.display());
             for (rule, value) in policy::lines(&policy) {
-                let _ = write!(text, "\n{rule:16}policy    {value}");
+                let _ = write!(text, "\n{rule:17}policy    {value}");
             }
         }
     }

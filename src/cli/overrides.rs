@@ -26,7 +26,7 @@ pub(super) fn pin(arguments: &Arguments) -> ExitResult {
     // The updater asks the store for the server's own version anyway.
     let entry = entry::load(&own_dir, &name);
     if let Some(desired) = entry.filter(|desired| desired.release.version != version) {
-        release_store::warn_of_missing(&own_dir, &desired, &version);
+        release_store::warn_of_missing(&arguments.config, &desired, &version);
     }
     Ok(printed)
 }

@@ -8,20 +8,28 @@ use nanorand::Rng;
 use super::Daemon;
 use super::parts::Mode;
 use crate::build_info::VERSION;
+use crate::error::Result;
 use crate::log;
 use crate::log::on_change::Subject;
 use crate::model::AgentName;
 use crate::plan::schedule;
 use crate::protocol::event::Event;
 use crate::protocol::job::HeartbeatJob;
+use crate::store::tokens;
 
 impl Daemon {
-    pub(super) fn heartbeat_job(&self, posts: bool, input: Option<String>) -> HeartbeatJob {
+    pub(super) fn heartbeat_job(&self, posts: bool, input: Option<String>) -> Result<HeartbeatJob> {
         let phase = |name: &AgentName| {
             let worker = self.workers.get(name)?;
             Some(worker.phase.clone())
         };
-        HeartbeatJob {
+        let mut network = self.config.network.clone();
+        if input.is_some() {
+            network.tokens = tokens::of_stores(&self.config, None)?;
+        } else if posts {
+            network.tokens = tokens::of_server(&self.config)?;
+        }
+        Ok(HeartbeatJob {
             made_by: VERSION.to_owned(),
             url: posts
                 .then(|| self.config.url.clone())
@@ -33,11 +41,12 @@ impl Daemon {
             run_user: self.identity.run_user.clone(),
             sudo: self.sudo().unwrap_or_default().to_owned(),
             updater: self.identity.updater.clone(),
+            network,
             log_level: self.config.log_level.name().to_owned(),
             refused: self.state.refused().to_vec(),
             agents: self.state.reports(|name| phase(name).unwrap_or_default()),
             stuck: self.workers.stuck.clone(),
-        }
+        })
     }
 
     /// Returns the input of `apply`, for the first heartbeat only.

@@ -45,6 +45,7 @@ use crate::error::{At, Result};
 use crate::http::server::Endpoint;
 use crate::log;
 use crate::log::on_change::{OnChange, Subject};
+use crate::net::curl;
 use crate::os::fd::{self, Interest, READABLE};
 use crate::os::own_program::OwnProgram;
 use crate::os::signals::Signals;
@@ -55,6 +56,7 @@ use crate::store::config::{Config, Source};
 use crate::store::identity;
 use crate::store::overrides::{self, Overrides};
 use crate::store::status;
+use crate::store::tokens;
 
 /// A finished transition is reported after this time, together with others that end meanwhile.
 const REPORT_SOON: Duration = Duration::from_secs(1);
@@ -191,6 +193,15 @@ impl Daemon {
         if let Some(lack) = process::without_proc() {
             log::warn(format_args!("{lack}"));
         }
+        self.warn_of_network();
+    }
+
+    /// Warns of what keeps every heartbeat from being sent. The agents are kept running all the same.
+    fn warn_of_network(&self) {
+        let curl = curl::check(&self.config.network, &self.config.url);
+        if let Err(error) = curl.and_then(|()| tokens::check(&self.config)) {
+            log::warn(format_args!("{error}"));
+        }
     }
 
     /// Does what the signals ask for. Returns true if one of them asks the daemon to end.
@@ -305,6 +316,7 @@ impl Daemon {
         ));
         self.state.refuses_downgrades = !config.allow_downgrade;
         self.config = config;
+        self.warn_of_network();
         let now = Instant::now();
         let first = schedule::first_heartbeat(self.config.interval, self.random.generate());
         self.heartbeats.next_post = self.heartbeats.next_post.min(now + first);

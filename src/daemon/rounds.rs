@@ -50,9 +50,12 @@ impl Daemon {
         }
         let lives = |observation: &Observation| observation.stuck().is_some_and(process::is_alive);
         self.workers.stuck.retain(lives);
-        let job = self.heartbeat_job(posts, input);
-        let command = self.identity.program.command("beat", None);
-        match command.and_then(|command| Child::spawn(command, &job, ROUND_PATIENCE, false)) {
+        let start = || {
+            let job = self.heartbeat_job(posts, input)?;
+            let command = self.identity.program.command("beat", None)?;
+            Child::spawn(command, &job, ROUND_PATIENCE, false)
+        };
+        match start() {
             Ok(child) => self.heartbeats.running.push(Round {
                 child,
                 posts,

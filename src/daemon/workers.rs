@@ -9,12 +9,14 @@ use super::parts::{Mode, Worker};
 use super::progress::Progress;
 use super::state::Attempt;
 use super::{Daemon, REPORT_SOON};
+use crate::error::Result;
 use crate::log;
 use crate::log::on_change::Subject;
 use crate::model::{AgentName, Failure, Fault, Step, Task};
 use crate::os::{credentials, spawn};
 use crate::protocol::event::What;
 use crate::protocol::job::{Role, StepJob};
+use crate::store::tokens;
 
 /// The longest event of a step in bytes. A step reports one agent at two locations at most, in about 20 KB, and its worker
 /// may belong to a hostile user.
@@ -96,14 +98,14 @@ impl Daemon {
         }
         self.state.begin(&name, &task);
         self.save();
-        let job = self.step_job(&name, &task);
-        let by_sudo = job.role.by_sudo;
-        let command = self
-            .identity
-            .program
-            .command("act", self.sudo().filter(|_| by_sudo));
-        let patience = patience(&task.step);
-        let child = command.and_then(|command| Child::spawn(command, &job, patience, by_sudo));
+        let start = || {
+            let job = self.step_job(&name, &task)?;
+            let by_sudo = job.role.by_sudo;
+            let sudo = self.sudo().filter(|_| by_sudo);
+            let command = self.identity.program.command("act", sudo)?;
+            Child::spawn(command, &job, patience(&task.step), by_sudo)
+        };
+        let child = start();
         let mut attempt = Attempt {
             desired_digest: self.state.desired_digest(&name),
             name,
@@ -131,7 +133,7 @@ impl Daemon {
         }
     }
 
-    fn step_job(&self, name: &AgentName, task: &Task) -> StepJob {
+    fn step_job(&self, name: &AgentName, task: &Task) -> Result<StepJob> {
         let elsewhere = self.state.elsewhere(name, &task.location);
         let by_sudo = self.sudo().is_some();
         let role = Role::new(
@@ -154,7 +156,11 @@ impl Daemon {
         job.public_keys.clone_from(&self.config.public_keys);
         job.is_move = is_move;
         job.keeps_work_dir = elsewhere.is_some_and(|at| at.work_dir == task.location.work_dir);
-        job
+        if let Step::Install(release) = &task.step {
+            job.network = self.config.network.clone();
+            job.network.tokens = tokens::of_stores(&self.config, Some(release))?;
+        }
+        Ok(job)
     }
 
     /// Returns the program through which children become other users. None: the daemon is root.

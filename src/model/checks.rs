@@ -1,8 +1,7 @@
 //! The rules for the text of a field: URLs, paths, digests, users. Pure.
 
-use minisign_verify::PublicKey;
-
 use super::names::NAME_LIMIT;
+use crate::minisign::PublicKey;
 use crate::text::before;
 
 /// The longest URL in bytes. A signed URL of an object store has up to 3 KB; nginx and Apache refuse a request line of 8 KB.
@@ -33,7 +32,7 @@ pub fn is_md5(text: &str) -> bool {
 
 /// Returns whether this is a public key of minisign: the second line of its file.
 pub fn is_public_key(text: &str) -> bool {
-    PublicKey::from_base64(text).is_ok()
+    PublicKey::parse(text).is_some()
 }
 
 pub(super) fn is_md5_source(text: &str) -> bool {
@@ -41,8 +40,8 @@ pub(super) fn is_md5_source(text: &str) -> bool {
     text.is_empty() || is_md5(text) || is_url(text)
 }
 
-/// Returns whether this is a whole http or https URL in printable ASCII, without user and password. minreq can fetch http
-/// only; an https URL fails at its download, where the error is reported.
+/// Returns whether this is a whole http or https URL in printable ASCII, without user and password. Whether this
+/// host can fetch https is found out at the download, where the error is reported.
 pub fn is_url(text: &str) -> bool {
     let is_plain = text.len() <= URL_LIMIT && text.bytes().all(|b| b.is_ascii_graphic());
     is_plain

@@ -9,6 +9,8 @@ mod desired;
 mod location;
 /// `AgentName` and `Version`.
 mod names;
+/// How this host reaches servers.
+mod network;
 /// The state of an agent, as a check finds it.
 mod observed;
 /// What root allows on this host.
@@ -29,8 +31,9 @@ pub use checks::{
 pub use desired::{Cmd, Desired, Refusal, WireAgent};
 pub use location::{Location, Own};
 pub use names::{AgentName, Version};
+pub use network::{Network, has_tls};
 pub use observed::{AgentState, Observation, Observed, STATUS_LIMIT};
-pub use policy::{MAX_AGENTS, Policy, is_in_stores};
+pub use policy::{MAX_AGENTS, Policy, has_same_origin, is_in_stores};
 pub use release::{Build, Deployment, Release};
 pub use step::{Failure, Fault, Outcome, Step, Task};
 pub use updater::{FileId, Updater};

@@ -151,6 +151,14 @@ pub fn is_in_stores(stores: &[String], url: &str) -> bool {
     stores.any(|store| store.0 == scheme && store.1 == address && is_below(path, store.2))
 }
 
+/// Returns whether two URLs are written with one scheme, host and port.
+pub fn has_same_origin(one: &str, other: &str) -> bool {
+    let (Some(one), Some(other)) = (url_parts(one), url_parts(other)) else {
+        return false;
+    };
+    one.0 == other.0 && one.1.eq_ignore_ascii_case(other.1)
+}
+
 /// Returns scheme, `host:port` in lower case with its port, and the path without query.
 fn parts(url: &str) -> Option<(&str, String, &str)> {
     // A `#` or `@` in the address is that of no store.

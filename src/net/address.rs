@@ -6,12 +6,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 
-use crate::model::url_parts;
+use crate::model::{has_tls, url_parts};
 
-/// Returns the host and the port of an http URL.
+/// Returns the host and the port of a URL. That of a proxy may have a user and a password.
 pub fn host_and_port(url: &str) -> Option<(&str, u16)> {
     let (_, authority, _) = url_parts(url)?;
-    let (host, port) = authority.split_once(':').unwrap_or((authority, "80"));
+    let usual = if has_tls(url) { "443" } else { "80" };
+    let (_, address) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let (host, port) = address.split_once(':').unwrap_or((address, usual));
     Some((host, port.parse().ok()?))
 }
 

@@ -10,9 +10,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use minreq::ResponseLazy;
-
-use super::answer;
+use super::answer::{self, Answer};
 use super::http::{self, CHUNK, Progress, Received};
 use super::pace::Pace;
 use super::signature::{Seal, Signer};
@@ -232,8 +230,8 @@ impl<'a> Download<'a> {
     }
 
     /// Decides from the status and the headers where the body belongs. Returns false if nothing is left to fetch.
-    fn accept(&mut self, answer: &ResponseLazy) -> std::result::Result<bool, End> {
-        match answer.status_code {
+    fn accept(&mut self, answer: &Answer) -> std::result::Result<bool, End> {
+        match answer.status {
             200 => self.accept_whole(answer).map_err(End::Fatal)?,
             206 => self.accept_range(answer)?,
             416 if self.received > 0 => {
@@ -256,7 +254,7 @@ impl<'a> Download<'a> {
         Ok(true)
     }
 
-    fn accept_whole(&mut self, answer: &ResponseLazy) -> Result<()> {
+    fn accept_whole(&mut self, answer: &Answer) -> Result<()> {
         if self.received > 0 {
             self.begin_again()?;
         }
@@ -265,7 +263,7 @@ impl<'a> Download<'a> {
     }
 
     /// Accepts a 206 only if it continues exactly at `received`, in a file as long as before.
-    fn accept_range(&mut self, answer: &ResponseLazy) -> std::result::Result<(), End> {
+    fn accept_range(&mut self, answer: &Answer) -> std::result::Result<(), End> {
         let range = answer::header(answer, "content-range").unwrap_or_default();
         let total = range
             .strip_prefix(&format!("bytes {}-", self.received))
@@ -299,7 +297,7 @@ impl<'a> Download<'a> {
         )
     }
 
-    fn receive(&mut self, mut answer: ResponseLazy, progress: Progress) -> End {
+    fn receive(&mut self, mut answer: Answer, progress: Progress) -> End {
         let mut chunk = vec![0; CHUNK];
         loop {
             let got = match answer.read(&mut chunk) {

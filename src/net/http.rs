@@ -13,32 +13,26 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Instant;
 
-use minreq::{Request, ResponseLazy};
-
-use super::answer::{content_length, header, location, refusal, status};
+use super::answer::{Answer, content_length, header, location, refusal, status};
 use super::content::{decoded, is_html, too_large};
+use super::network;
 use super::pace::Pace;
 use super::reach::{self, Redirected};
 use super::redirect;
-use crate::build_info::VERSION;
+use super::request::Request;
+use super::transport::send;
 use crate::error::{At, Cause, Error, Result};
 use crate::gzip;
-use crate::model::{HAS_USER, has_user, is_url};
+use crate::model::{HAS_USER, has_same_origin, has_user, is_url};
 use crate::net::stores;
 use crate::text::{before, without_passwords};
 
 const REDIRECTS: u32 = 5;
 /// The largest configuration file, in bytes.
 const CONFIG_LIMIT: u64 = 16 << 20;
-/// All headers together, in bytes. Gateways add 20 KB of policies and cookies.
-const HEAD_LIMIT: usize = 64 << 10;
 pub(super) const IS_HTML: &str = "it is an HTML page; does the store want a login?";
 /// How much is read from a connection at once, in bytes.
 pub(super) const CHUNK: usize = 64 << 10;
-/// minreq reports a connection that closes without a byte as a response with status 503 and this reason. It offers no
-/// other sign of it, and a real 503 must stay one, so the text is compared. A real response has headers besides.
-const CLOSED_WITHOUT_ANSWER: &str = "Server did not provide a status line";
-
 /// How far a transfer is, in bytes.
 pub struct Received {
     /// What has come from the network since the last report.
@@ -56,7 +50,7 @@ pub type Progress<'a> = &'a mut dyn FnMut(Received) -> Result<()>;
 pub type Check<'a> = &'a dyn Fn(&[u8]) -> Result<()>;
 
 /// The response to a POST.
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     pub reason: String,
     /// The Retry-After header, if it is a number of seconds.
@@ -65,15 +59,14 @@ pub struct Answer {
 }
 
 /// POSTs JSON. Fails if the body of the response is longer than `limit` bytes, or for a redirect: it is not followed.
-pub fn post(url: &str, body: String, limit: u64) -> Result<Answer> {
-    let request = minreq::post(url).with_header("Content-Type", "application/json");
-    let mut answer = send("post to", url, request.with_body(body))?;
+pub fn post(url: &str, body: String, limit: u64) -> Result<Response> {
+    let request = Request::new("post to", url, url);
+    let mut request = request.with("Content-Type", "application/json".to_owned());
+    request.body = Some(body);
+    let mut answer = send(with_token(request, url))?;
     if let Some(location) = location(&answer) {
         let target = redirect::target(url, location);
         let (text, target, hint) = match &target {
-            Ok(target) if has_tls(target) => {
-                ("redirects to ", target, ", but https is not supported")
-            }
             Ok(target) => ("redirects to ", target, "; put that into server"),
             Err(cause) => ("", cause, ""),
         };
@@ -81,16 +74,16 @@ pub fn post(url: &str, body: String, limit: u64) -> Result<Answer> {
         return Err(Error::new("use the answer of", url, cause));
     }
     let retry_after = header(&answer, "retry-after").and_then(|value| value.parse().ok());
-    let body = match answer.status_code {
+    let body = match answer.status {
         // 204 has no body, but minreq would wait for one until the server closes the connection.
         204 => Vec::new(),
         _ => read_up_to(&mut answer, limit, &mut |_| Ok(()))
             .and_then(|body| content(&answer, body, limit))
             .at("read the answer of", url)?,
     };
-    Ok(Answer {
-        status: answer.status_code,
-        reason: answer.reason_phrase.clone(),
+    Ok(Response {
+        status: answer.status,
+        reason: answer.reason.clone(),
         retry_after,
         body,
     })
@@ -98,9 +91,9 @@ pub fn post(url: &str, body: String, limit: u64) -> Result<Answer> {
 
 /// Sends a GET and returns the status and the Date header of the response. Does not read the body.
 pub fn status_and_date(url: &str) -> Result<(u16, String)> {
-    let answer = send("ask", url, minreq::get(url))?;
+    let answer = send(with_token(Request::new("ask", url, url), url))?;
     let date = header(&answer, "date").unwrap_or_default();
-    Ok((answer.status_code, date.to_owned()))
+    Ok((answer.status, date.to_owned()))
 }
 
 /// GETs a small text. A body without a length may have been cut short; the caller must be able to notice.
@@ -154,7 +147,7 @@ pub(super) struct Body {
 /// GETs a body of at most `limit` bytes, and undoes its encoding, unless a gzip file is wanted. Any status but 200 is an error.
 pub(super) fn body(url: &str, limit: u64, is_gzip: bool, progress: Progress) -> Result<Body> {
     let mut answer = open(url, 0, "")?;
-    if answer.status_code != 200 {
+    if answer.status != 200 {
         return Err(refusal(url, &answer));
     }
     let has_length = content_length(&answer).is_some();
@@ -172,24 +165,20 @@ pub(super) fn body(url: &str, limit: u64, is_gzip: bool, progress: Progress) -> 
 
 /// GETs from `offset` on, if the file is still the one of the validator, which may be empty. Redirects are followed here,
 /// because minreq would send every header on to any host.
-pub(super) fn open(url: &str, offset: u64, validator: &str) -> Result<ResponseLazy> {
+pub(super) fn open(url: &str, offset: u64, validator: &str) -> Result<Answer> {
     check(url)?;
     let (mut at, mut shown) = (url.to_owned(), url.to_owned());
     let mut redirected = None;
     for _ in 0..=REDIRECTS {
         stores::check(&at, &shown)?;
-        if has_tls(&at) {
-            let cause = "https is not supported, use http";
-            return Err(Error::new("fetch", shown, cause));
-        }
-        let mut request = minreq::get(&at);
+        let mut request = Request::new("fetch", &at, &shown);
         if offset > 0 {
-            request = request.with_header("Range", format!("bytes={offset}-"));
+            request = request.with("Range", format!("bytes={offset}-"));
             if !validator.is_empty() {
-                request = request.with_header("If-Range", validator);
+                request = request.with("If-Range", validator.to_owned());
             }
         }
-        let answer = send("fetch", &shown, request);
+        let answer = send(with_token(request, url));
         if reach::was_refused() {
             let cause = format!("{url} redirects to it, an address of this host or its link");
             return Err(Error::new("fetch", shown, cause));
@@ -208,6 +197,18 @@ pub(super) fn open(url: &str, offset: u64, validator: &str) -> Result<ResponseLa
     Err(Error::new("fetch", url, cause))
 }
 
+/// Adds the token for the URL, if there is one. `first` is the URL that was asked first: no store can send the token of
+/// another one there.
+fn with_token<'a>(request: Request<'a>, first: &str) -> Request<'a> {
+    let token = network::get().and_then(|network| network.token(request.url));
+    match token {
+        Some(token) if has_same_origin(first, request.url) => {
+            request.with("Authorization", format!("Bearer {token}"))
+        }
+        _ => request,
+    }
+}
+
 /// Entries are checked where they enter, but an operator may give any URL to `apply`. minreq would look up half a password.
 fn check(url: &str) -> Result<()> {
     if is_url(url) {
@@ -222,32 +223,8 @@ fn check(url: &str) -> Result<()> {
     Err(Error::new("fetch", without_passwords(url).as_str(), cause))
 }
 
-fn has_tls(url: &str) -> bool {
-    url.starts_with("https://")
-}
-
-/// Sends a request, and returns the answer without its body.
-fn send(what: &'static str, url: &str, request: Request) -> Result<ResponseLazy> {
-    let request = request
-        .with_follow_redirects(false)
-        .with_max_headers_size(HEAD_LIMIT)
-        .with_header("Connection", "close")
-        .with_header("User-Agent", format!("ops-updater/{VERSION}"))
-        .with_header("Accept-Encoding", "identity");
-    let answer = request.send_lazy().at(what, url)?;
-    if answer.headers.is_empty() && answer.reason_phrase == CLOSED_WITHOUT_ANSWER {
-        let cause = "the connection was closed without an answer";
-        return Err(Error::new(what, url, cause));
-    }
-    Ok(answer)
-}
-
 /// Undoes the encoding of a body. The content has at most `limit` bytes too.
-fn content(
-    answer: &ResponseLazy,
-    body: Vec<u8>,
-    limit: u64,
-) -> std::result::Result<Vec<u8>, Cause> {
+fn content(answer: &Answer, body: Vec<u8>, limit: u64) -> std::result::Result<Vec<u8>, Cause> {
     let encoding = header(answer, "content-encoding").unwrap_or_default();
     decoded(encoding, body, limit)
 }
@@ -255,7 +232,7 @@ fn content(
 /// Reads the whole body of at most `limit` bytes. minreq ends a truncated body without an error, so the bytes are
 /// counted here.
 fn read_up_to(
-    answer: &mut ResponseLazy,
+    answer: &mut Answer,
     limit: u64,
     progress: Progress,
 ) -> std::result::Result<Vec<u8>, Cause> {
@@ -287,15 +264,5 @@ fn read_up_to(
             Err(format!("it ended after {got} of {length} bytes").into())
         }
         _ => Ok(body),
-    }
-}
-
-impl From<minreq::Error> for Cause {
-    fn from(error: minreq::Error) -> Self {
-        match error {
-            minreq::Error::IoError(error) => error.into(),
-            minreq::Error::HeadersOverflow => "the headers of the answer exceed 64 KB".into(),
-            error => error.to_string().into(),
-        }
     }
 }

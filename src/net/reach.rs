@@ -2,9 +2,9 @@
 //! trust whoever is on the host, or those of its link, such as a cloud's metadata.
 //!
 //! The address is judged when the connection is made, by the `connect` of the program: a name could resolve to one address
-//! when it is checked and to another when it is used.
+//! when it is checked and to another when it is used. For curl it is judged before, and curl is told to use no other.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Whether the newest connection led to an inner address.
@@ -24,6 +24,20 @@ pub fn permits(ip: IpAddr) -> bool {
         IS_INSIDE.store(is_inner, Ordering::Relaxed);
     }
     !is_refused
+}
+
+/// Does the same for all addresses of a name, of which curl chooses one. The connection leads inside only if each of them does.
+/// None: a proxy connects.
+pub(super) fn permit_all(addresses: &[SocketAddr]) -> bool {
+    let mut is_inside = !addresses.is_empty();
+    for address in addresses {
+        if !permits(address.ip()) {
+            return false;
+        }
+        is_inside &= is_inner(address.ip());
+    }
+    IS_INSIDE.store(is_inside, Ordering::Relaxed);
+    true
 }
 
 /// Loopback and link-local addresses, and those that mean "this host".
@@ -91,6 +105,23 @@ mod tests {
             let redirected = Redirected::begin();
             assert!(permitted(ip) && permitted("192.0.2.1"), "{ip}");
             drop(redirected);
+        }
+        let ips = |texts: &[&str]| {
+            let ip = |text: &&str| text.parse::<IpAddr>().expect("an address");
+            let parsed = texts.iter().map(|text| SocketAddr::new(ip(text), 80));
+            parsed.collect::<Vec<_>>()
+        };
+        for (first, is_inside) in [
+            (ips(&["127.0.0.1", "::1"]), true),
+            // Whoever names an inner address beside an outer one is outside.
+            (ips(&["192.0.2.1", "127.0.0.1"]), false),
+            (ips(&["192.0.2.1"]), false),
+            (ips(&[]), false),
+        ] {
+            assert!(permit_all(&first));
+            let _redirected = Redirected::begin();
+            assert_eq!(permit_all(&ips(&["10.0.0.1", "::1"])), is_inside);
+            assert_eq!(was_refused(), !is_inside, "{first:?}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Resolves the Location of a redirect against the URL that sent it (section 5 of RFC 3986). Pure.
 
-use crate::model::{HAS_USER, has_user, is_url, url_parts};
+use crate::model::{HAS_USER, has_tls, has_user, is_url, url_parts};
 use crate::text::{before, printable, without_passwords};
 
 /// Characters of a refused Location that are shown.
@@ -10,7 +10,9 @@ const SHOWN: usize = 200;
 pub(super) fn target(from: &str, location: &str) -> Result<String, String> {
     let url = resolve(from, location).unwrap_or_default();
     if is_url(&url) {
-        return Ok(url);
+        let is_downgrade = has_tls(from) && !has_tls(&url);
+        let cause = "it redirects from https to http";
+        return (!is_downgrade).then_some(url).ok_or(cause.to_owned());
     }
     if has_user(&url) {
         return Err(format!("it redirects to {HAS_USER}"));
@@ -25,23 +27,24 @@ pub(super) fn target(from: &str, location: &str) -> Result<String, String> {
 /// servers send as they are: spaces and UTF-8.
 fn resolve(from: &str, location: &str) -> Option<String> {
     let location = before(location, b"#");
-    let (_, base, path) = url_parts(from)?;
+    let (scheme, base, path) = url_parts(from)?;
     let path = before(path, b"?#");
     // Only a scheme before the path makes it absolute: a query may hold another URL.
     let is_absolute = before(location, b"/?").contains(':');
-    let (start, base, path) = match location.as_bytes() {
+    let (slashes, base, path) = match location.as_bytes() {
         [] => return None,
         _ if is_absolute => ("", "", ""),
-        [b'/', b'/', ..] => ("http:", "", ""),
-        [b'/', ..] => ("http://", base, ""),
-        [b'?', ..] => ("http://", base, path),
+        [b'/', b'/', ..] => (":", "", ""),
+        [b'/', ..] => ("://", base, ""),
+        [b'?', ..] => ("://", base, path),
         _ => (
-            "http://",
+            "://",
             base,
             path.rfind('/').map_or("/", |end| &path[..=end]),
         ),
     };
-    let absolute = format!("{start}{base}{path}{location}");
+    let scheme = if is_absolute { "" } else { scheme };
+    let absolute = format!("{scheme}{slashes}{base}{path}{location}");
     let (scheme, host, rest) = url_parts(&absolute)?;
     let path = before(rest, b"?");
     let mut url = format!("{}://{host}", scheme.to_ascii_lowercase()).into_bytes();
@@ -120,6 +123,15 @@ mod tests {
             ("/@scope/x", "http://store:80/@scope/x"),
         ] {
             assert_eq!(target(from, location).as_deref(), Ok(wanted), "{location}");
+        }
+        for (location, wanted) in [
+            ("/x", Ok("https://store/x")),
+            ("//other/x", Ok("https://other/x")),
+            ("https://other/x", Ok("https://other/x")),
+            ("http://store/x", Err("it redirects from https to http")),
+        ] {
+            let target = target("https://store/a", location);
+            assert_eq!(target.as_deref().map_err(String::as_str), wanted);
         }
         assert_eq!(target("http://h", "x").as_deref(), Ok("http://h/x"));
         assert_eq!(target("http://h/a#b/c", "x").as_deref(), Ok("http://h/x"));

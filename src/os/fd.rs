@@ -114,6 +114,12 @@ fn close_on_exec(fd: u32) {
     }
 }
 
+/// Lets a program that this process is replaced by inherit the descriptor.
+pub fn open_on_exec(fd: RawFd) -> io::Result<()> {
+    // SAFETY: fcntl with this command takes integers only.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) })
+}
+
 /// Returns stdin as a file: what is read to its end needs no buffer.
 pub fn stdin_file() -> ManuallyDrop<File> {
     standard_file(libc::STDIN_FILENO)

@@ -29,6 +29,17 @@ impl MemoryLimit {
     }
 }
 
+/// Sets the soft limit of the address space, which may be lower, to these bytes or to the hard limit if that is less.
+pub fn replace_memory_limit(bytes: u64) -> io::Result<()> {
+    let Some(mut new) = limit(libc::RLIMIT_AS) else {
+        return Ok(());
+    };
+    new.rlim_cur = libc::rlim_t::try_from(bytes)
+        .unwrap_or(new.rlim_max)
+        .min(new.rlim_max);
+    set_limit(libc::RLIMIT_AS, &new)
+}
+
 impl Drop for MemoryLimit {
     fn drop(&mut self) {
         // A soft limit can always be raised again to its old value.

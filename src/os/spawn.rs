@@ -6,12 +6,12 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Seek, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 
-use super::{call, environment, fd, signals};
+use super::{call, environment, fd, limits, signals};
 use crate::error::{At, Result};
 
 /// Returns a command whose child inherits no handler and no blocked signal. Start it with `spawn`.
@@ -61,6 +61,20 @@ pub fn set_environment(command: &mut Command, variables: &'static [(&str, &str)]
     let replace = || environment::replace_environment(variables);
     // SAFETY: the child may allocate: it is the copy of a process with one thread, so no other thread holds a lock of libc.
     unsafe { command.pre_exec(replace) };
+}
+
+/// Lets the child inherit an open file under the number that it has here.
+pub fn keep_open(command: &mut Command, file: RawFd) {
+    let keep = move || fd::open_on_exec(file);
+    // SAFETY: fcntl(2) is async-signal-safe, and an error made from errno does not allocate.
+    unsafe { command.pre_exec(keep) };
+}
+
+/// Gives the child this soft limit of its address space in place of ours, as far as the hard limit allows it.
+pub fn limit_memory(command: &mut Command, bytes: u64) {
+    let set = move || limits::replace_memory_limit(bytes);
+    // SAFETY: getrlimit(2) and setrlimit(2) are async-signal-safe, and an error made from errno does not allocate.
+    unsafe { command.pre_exec(set) };
 }
 
 /// Makes the child write its pid to the file before its program starts, so that it never runs without a record.

@@ -200,6 +200,7 @@ mod tests {
             run_user: "root".into(),
             sudo: String::new(),
             updater: crate::model::Updater::default(),
+            network: crate::model::Network::default(),
             log_level: "info".into(),
             hold: String::new(),
             refused: Vec::new(),

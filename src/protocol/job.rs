@@ -9,7 +9,9 @@ use miniserde::{Deserialize, Serialize};
 use crate::build_info::VERSION;
 use crate::error::{At, Error, Result};
 use crate::json;
-use crate::model::{AgentName, Desired, Location, Observation, Refusal, Step, Task, Updater};
+use crate::model::{
+    AgentName, Desired, Location, Network, Observation, Refusal, Step, Task, Updater,
+};
 use crate::os::{disk, fd, files};
 
 /// A child that was started without a job names this in its error. `doctor` learns by it that sudo has started the child.
@@ -30,6 +32,7 @@ pub struct HeartbeatJob {
     /// The program through which agents of other users are checked. Empty: the daemon is root.
     pub sudo: String,
     pub updater: Updater,
+    pub network: Network,
     pub log_level: String,
     /// The input of `apply`: a desired state, or the URL of one. No server is asked then.
     pub input: Option<String>,
@@ -77,6 +80,8 @@ pub struct StepJob {
     pub keeps_work_dir: bool,
     /// Not believed under sudo.
     pub updater: Updater,
+    /// Believed under sudo only as far as it opens no way around the policy.
+    pub network: Network,
 }
 
 /// The user that carries out a step.
@@ -135,6 +140,7 @@ impl StepJob {
             is_move: false,
             keeps_work_dir: false,
             updater: updater.clone(),
+            network: <Network as Default>::default(),
         }
     }
 

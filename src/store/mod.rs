@@ -17,3 +17,5 @@ pub mod places;
 /// The local policy, from its file.
 pub mod policy;
 pub mod status;
+/// The files of tokens.
+pub mod tokens;

@@ -7,10 +7,10 @@ use crate::build_info::ARCH;
 use crate::error::At;
 use crate::json;
 use crate::log;
-use crate::model::{Desired, Observation, Own};
+use crate::model::{Desired, Observation, Own, has_tls};
 use crate::net::MEMORY_LIMIT;
 use crate::net::address::address_toward;
-use crate::net::http;
+use crate::net::{http, network};
 use crate::os::limits::MemoryLimit;
 use crate::os::signals::Signals;
 use crate::os::{clock, process};
@@ -30,6 +30,7 @@ const ORPHAN_SECONDS: u32 = 70;
 /// Carries out the job of the hidden subcommand `beat`.
 pub fn run(job: &HeartbeatJob) -> crate::error::Result<()> {
     process::alarm(ORPHAN_SECONDS);
+    network::set(job.network.clone());
     let signals = Signals::new(&[libc::SIGCHLD]).at("catch", "signals")?;
     let mut known: Vec<Checked> = Vec::new();
     for agent in &job.agents {
@@ -70,9 +71,10 @@ fn report_early(observations: Vec<Observation>) -> crate::error::Result<()> {
 /// of a server and a bare list of agents will do.
 fn read_input(input: &str) -> Result<Entries, String> {
     let _limit = MemoryLimit::set(MEMORY_LIMIT);
-    let body = match input.strip_prefix("http://") {
-        Some(_) => http::text(input, ANSWER_LIMIT).map_err(|error| error.to_string())?,
-        None => input.to_owned(),
+    let body = if input.starts_with("http://") || has_tls(input) {
+        http::text(input, ANSWER_LIMIT).map_err(|error| error.to_string())?
+    } else {
+        input.to_owned()
     };
     let body = json::without_mark(&body);
     let entries = if body.trim_start().starts_with('[') {
@@ -91,7 +93,8 @@ fn post(
 ) -> Result<Entries, (String, Option<u64>)> {
     let _limit = MemoryLimit::set(MEMORY_LIMIT);
     let ip = if job.ip.is_empty() {
-        address_toward(url).unwrap_or_default()
+        let next = job.network.proxy_for(url).unwrap_or(url);
+        address_toward(next).unwrap_or_default()
     } else {
         job.ip.clone()
     };

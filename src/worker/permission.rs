@@ -4,9 +4,9 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::model::{Location, Policy, Step};
+use crate::model::{Location, Network, Policy, Step};
 use crate::net::stores;
-use crate::os::user;
+use crate::os::{credentials, user};
 use crate::protocol::job::StepJob;
 use crate::store::policy;
 
@@ -40,6 +40,27 @@ pub(super) fn check(job: &StepJob, caller: Option<u32>) -> Result<Policy> {
         stores::allow_only(allowed.clone());
     }
     Ok(policy)
+}
+
+/// Returns how a job through sudo reaches stores, when this process has become its user. Curl does not run before that.
+///
+/// A caller's own curl is never run, and no file that it names is read by root. With a rule for stores, its proxy and its
+/// authorities are not used either: with them the caller could answer in the name of any store.
+pub(super) fn network(job: &StepJob, policy: &Policy) -> Network {
+    let mut network = job.network.clone();
+    let is_root = credentials::effective_uid() == 0;
+    network.curl.clear();
+    if policy.stores.is_some() {
+        network.proxy.clear();
+    }
+    if policy.stores.is_some() || is_root {
+        network.ca_file.clear();
+    }
+    if is_root {
+        network.client_cert.clear();
+        network.client_key.clear();
+    }
+    network
 }
 
 fn allow(job: &StepJob, checked: std::result::Result<(), String>) -> Result<()> {

@@ -5,6 +5,7 @@ use crate::agent::lifecycle::Agent;
 use crate::agent::paths::Paths;
 use crate::error::{At, Result};
 use crate::model::{Observed, Outcome, Step};
+use crate::net::network;
 use crate::net::signature::Keys;
 use crate::os::signals::Signals;
 use crate::os::user;
@@ -51,8 +52,14 @@ struct Entered {
 fn enter(job: &StepJob, caller: Option<u32>) -> Result<Option<Entered>> {
     let policy = permission::check(job, caller)?;
     let keys = Keys(policy.keys_in_force(&job.public_keys).cloned());
-    let md5 = install::digest_of_new(job)?;
+    if caller.is_none() {
+        network::set(job.network.clone());
+    }
+    let md5 = install::digest_of_new(job, caller.is_some())?;
     let paths = become_run_user(job, &policy, caller)?;
+    if caller.is_some() {
+        network::set(permission::network(job, &policy));
+    }
     Ok(paths.map(|paths| Entered { paths, md5, keys }))
 }
 

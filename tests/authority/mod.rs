@@ -1,5 +1,7 @@
 //! Tests of what other users of the host, and entries of the server, cannot do. Most of them need root.
 
+/// Who runs curl.
+mod curl;
 /// Names, links and directories of a hostile user.
 mod hostile;
 /// The mark of the updater that manages an agent.

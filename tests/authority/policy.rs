@@ -113,7 +113,7 @@ fn host_policy(host: &Host, text: &str) -> PathBuf {
 }
 
 /// Returns a host of a plain user with a sudo rule, and the command of its daemon with this policy of the host.
-fn with_policy(ops: &User, text: impl FnOnce(&Host) -> String) -> (Host, Command) {
+pub fn with_policy(ops: &User, text: impl FnOnce(&Host) -> String) -> (Host, Command) {
     let host = Host::of(ops);
     ops.sudoers(&host.rule());
     let dir = host_policy(&host, &text(&host));
@@ -183,10 +183,10 @@ fn a_policy_beside_cfg_json_of_a_plain_user_is_refused_with_the_file_to_use_inst
 }
 
 /// A job as the daemon of a plain user sends it through sudo, with these fields. `act` believes the version of its own build.
-fn job(name: &str, work_dir: &Path, run_as: Option<&str>, own_dir: &Path) -> String {
+pub fn job(name: &str, work_dir: &Path, run_as: Option<&str>, own_dir: &Path) -> String {
     let run_as = run_as.map_or("null".to_owned(), quote);
     format!(
-        r#"{{"made_by":"{}","log_level":"info","name":{},"location":{{"work_dir":{},"run_user":""}},"step":null,"elsewhere":null,"other_locations":[],"role":{{"run_as":{run_as},"moving":false,"by_sudo":false}},"public_keys":[],"is_move":false,"keeps_work_dir":false,"updater":{{"dir":{},"own":"","var":"","above":[],"process":""}}}}"#,
+        r#"{{"made_by":"{}","log_level":"info","name":{},"location":{{"work_dir":{},"run_user":""}},"step":null,"elsewhere":null,"other_locations":[],"role":{{"run_as":{run_as},"moving":false,"by_sudo":false}},"public_keys":[],"is_move":false,"keeps_work_dir":false,"updater":{{"dir":{},"own":"","var":"","above":[],"process":""}},"network":{{"curl":"","ca_file":"","client_cert":"","client_key":"","proxy":"","no_proxy":"","always_curl":false,"tokens":""}}}}"#,
         env!("CARGO_PKG_VERSION"),
         quote(name),
         quote(&work_dir.display().to_string()),
@@ -195,7 +195,7 @@ fn job(name: &str, work_dir: &Path, run_as: Option<&str>, own_dir: &Path) -> Str
 }
 
 /// Returns a host of a plain user with a sudo rule and a policy that allows agents of one user in workDir.
-fn confined(ops: &User, user: &User) -> Host {
+pub fn confined(ops: &User, user: &User) -> Host {
     let (host, _) = with_policy(ops, |host| {
         let work = quote(&host.work.display().to_string());
         format!(
@@ -361,7 +361,7 @@ fn with_install(job: &str, tarball: &str, config_file_name: &str, config_url: &s
 }
 
 /// Sends a job through sudo as this user, in a mount namespace with the policy of the host.
-fn act(host: &Host, ops: &User, job: &str) -> String {
+pub fn act(host: &Host, ops: &User, job: &str) -> String {
     let file = host.dir.join("job");
     fs::write(&file, job).expect("a job");
     mode(&file, 0o644);

@@ -2,7 +2,7 @@
 
 use crate::support::agent::Agent;
 use crate::support::host::Host;
-use crate::support::json::Json as _;
+use crate::support::json::{Json as _, quote};
 use crate::support::md5_hex;
 use crate::support::watch::names;
 use crate::support::wire::{Answer, Desired, stock_answer};
@@ -192,10 +192,12 @@ fn own_user() -> String {
 }
 
 #[test]
-fn a_store_of_https_is_reported_as_not_supported() {
+fn a_store_of_https_on_a_host_without_curl_is_reported() {
     let mut host = Host::new();
+    host.set("curl", &quote("/no/curl"));
     host.desire(&[host.want("demo", "1.0.0").tarball("https://127.0.0.1:1/x")]);
     host.start();
     let error = host.wait_error("demo");
-    assert!(error.contains("https is not supported"), "{error}");
+    let expected = "curl is not installed; install it or set \"curl\"";
+    assert!(error.contains(expected), "{error}");
 }

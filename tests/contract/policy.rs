@@ -283,7 +283,7 @@ fn check_and_doctor_show_each_rule_or_that_there_is_none() {
     }
     let host = Host::new();
     let printed = |command| String::from_utf8_lossy(&host.run(command).stdout).into_owned();
-    assert!(printed("check").contains("\npolicy          none"));
+    assert!(printed("check").contains("\npolicy           none"));
     assert!(printed("doctor").contains("policy: none"));
     let text = r#"{"work_dirs": ["/srv/x"], "create_users": false, "max_agents": 7}"#;
     set_policy(&host, text);

@@ -80,7 +80,7 @@ fn assert_harmless(faults: &'static [Fault]) {
     for (at, fault) in faults.iter().enumerate() {
         let name = fault.name;
         meta.wait_for(&host, at);
-        if fault.serves.contains('b') {
+        if fault.serves().contains('b') {
             host.wait_for(&format!("{name} to stop"), || host.running(name).is_empty());
             continue;
         }

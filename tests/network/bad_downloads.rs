@@ -36,7 +36,7 @@ struct Case {
 
 impl Case {
     fn is_served(&self) -> bool {
-        self.fault.serves.contains(&self.target[..1])
+        self.fault.serves().contains(&self.target[..1])
     }
 
     /// Returns the entry. Its URLs contain the name of the case.

@@ -14,6 +14,19 @@ pub struct Fault {
     pub give: fn(&mut Exchange, &[u8]),
 }
 
+impl Fault {
+    /// Returns the requests that it still serves.
+    pub fn serves(&self) -> &str {
+        // curl believes no chunk that is cut.
+        let is_stricter = is_by_curl() && self.name == "size-too-large";
+        if is_stricter { "" } else { self.serves }
+    }
+}
+
+fn is_by_curl() -> bool {
+    std::env::var("OPS_TEST_TRANSPORT").is_ok_and(|transport| transport == "curl")
+}
+
 const fn fault(name: &'static str, serves: &'static str, give: fn(&mut Exchange, &[u8])) -> Fault {
     Fault { name, serves, give }
 }
@@ -221,6 +234,10 @@ pub const CHUNKS: &[Fault] = &[
         x.reset();
     }),
     fault("trailers-without-end", "t", |x, b| {
+        if is_by_curl() {
+            // It keeps what nobody reads, until the deadline of its worker.
+            return chunked(x, b, hex, "0\r\nX-Trailer: x\r\n");
+        }
         chunked(x, b, hex, "0\r\n");
         endless(x, b"X-Trailer: x\r\n");
     }),

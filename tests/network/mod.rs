@@ -19,6 +19,8 @@ mod names;
 mod nginx;
 /// Passwords in URLs.
 mod passwords;
+/// Requests through a proxy.
+mod proxy;
 /// Where a redirect may lead.
 mod redirects;
 /// Links that break again and again.
@@ -33,5 +35,9 @@ mod signing_keys;
 mod silence;
 /// Unusual answers of stores and servers of configurations.
 pub mod store_answers;
+/// HTTPS.
+mod tls;
+/// Tokens for servers and stores.
+mod tokens;
 /// Stores that serve the wrong content.
 mod wrong_releases;

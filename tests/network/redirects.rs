@@ -168,10 +168,12 @@ fn a_redirect_that_cannot_be_followed_is_quoted() {
         (
             "secure",
             b"https://other/x?signed",
-            "cannot fetch https://other/x: https is not supported",
+            "cannot fetch https://other/x: curl is not installed; install it or set \"curl\"",
         ),
         ("none", b"", "it redirects to no http URL, but to \"\""),
     ];
+    host.set("transport", &quote("auto"));
+    host.set("curl", &quote("/no/curl"));
     let store = Faults::serve(move |mut exchange| {
         let name = exchange.path.split('/').nth(1).unwrap_or_default();
         let row = locations.iter().find(|row| row.0 == name).expect("a row");
@@ -199,7 +201,7 @@ fn a_redirected_heartbeat_is_not_sent_on_and_names_its_target() {
         ),
         (
             "https://meta.test/api".to_owned(),
-            "302 Found, redirects to https://meta.test/api, but https is not supported".to_owned(),
+            "302 Found, redirects to https://meta.test/api; put that into server".to_owned(),
         ),
         (
             "http://user:canary@meta.test/".to_owned(),

@@ -4,6 +4,7 @@
 use crate::support::fault::Faults;
 use crate::support::host::Host;
 use crate::support::json::quote;
+use crate::support::tls::secret_file;
 use crate::support::users::{User, can_make_users, mode};
 use std::fs;
 use std::net::TcpListener;
@@ -297,7 +298,7 @@ fn few_open_files_a_tight_umask_and_a_proxy_are_warned_of() {
     run_by_sh(&host, "ulimit -n 64; exec \"$@\"").assert_warns(&["open files"]);
     run_by_sh(&host, "umask 077; exec \"$@\"").assert_warns(&["umask"]);
     let found = run_by_sh(&host, "http_proxy=http://secret@proxy/ exec \"$@\"");
-    found.assert_warns(&["proxy", "direct"]);
+    found.assert_warns(&["proxy", "ignores"]);
     assert!(!found.text.contains("secret"), "{}", found.text);
 }
 
@@ -385,18 +386,23 @@ fn a_word_from_outside_moves_no_cursor() {
 /// Returns key, origin and value of each line that `check` prints.
 fn origins(config: &str) -> Vec<(String, String, String)> {
     let host = Host::new();
+    let config = config.replace("DIR", &host.dir.display().to_string());
     fs::write(host.config_file(), config).expect("cfg.json");
+    for (name, text) in [("token", "canary\n"), ("tokens", "http://store/ canary\n")] {
+        secret_file(&host.dir.join(name), text);
+    }
     let output = host.run("check");
     assert_eq!(output.status.code(), Some(0));
     let text = String::from_utf8(output.stdout).expect("text");
+    assert!(!text.contains("canary"), "{text}");
     // The policy comes last, and has no source.
     let lines = text.lines().skip(2);
     let lines = lines.take_while(|line| !line.starts_with("policy "));
     let rows = lines.map(|line| {
-        // Two columns and a public key are longer.
-        let is_of_keys = line.starts_with("public_keys ");
-        assert!(is_of_keys || line.len() <= 80, "{line}");
-        let (key, rest) = line.split_at(16);
+        // A path of a test and a public key are longer.
+        let is_long = line.contains("/ops-updater-test-") || line.starts_with("public_keys ");
+        assert!(is_long || line.len() <= 80, "{line}");
+        let (key, rest) = line.split_at(17);
         let (from, value) = rest.split_at(10);
         (
             key.trim().to_owned(),
@@ -429,6 +435,9 @@ fn check_tells_where_each_setting_comes_from() {
     let full = r#"{"server": "m:1", "interval": 300, "check_interval": 5, "hostname": "h", "ip": "192.0.2.1",
         "log_max_size": 5, "log_level": "warn", "sudo": "/opt/sudo", "allow_downgrade": false,
         "public_keys": ["RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"],
+        "transport": "curl", "curl": "/usr/bin/curl", "ca_file": "/dev/null", "client_cert": "/dev/null",
+        "client_key": "/dev/null", "proxy": "http://u:canary@proxy:3128", "no_proxy": "m", "token_file": "DIR/token",
+        "store_token_file": "DIR/tokens",
         "http": {"enabled": false, "listen": "0.0.0.0:2001"}}"#;
     assert!(origins(full).iter().all(|row| row.1 == "cfg.json"));
     assert_origin(full, "http.listen", "cfg.json", "0.0.0.0:2001");

@@ -43,7 +43,8 @@ pub struct Host {
 }
 
 impl Host {
-    /// Makes directories, a server and a cfg.json with an interval of 1 s. Starts no process.
+    /// Makes directories, a server and a cfg.json with an interval of 1 s. Starts no process. `OPS_TEST_TRANSPORT=curl` runs
+    /// every test through curl.
     pub fn new() -> Self {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let tmp = std::env::temp_dir()
@@ -70,6 +71,9 @@ impl Host {
         host.set("server", &quote(&host.meta.addr()));
         host.set("interval", "1");
         host.set("log_level", &quote("info"));
+        if let Ok(transport) = std::env::var("OPS_TEST_TRANSPORT") {
+            host.set("transport", &quote(&transport));
+        }
         host
     }
 

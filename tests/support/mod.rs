@@ -31,6 +31,7 @@ pub mod prepared;
 pub mod procs;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod scenarios;
+pub mod tls;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod trace;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]

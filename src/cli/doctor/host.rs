@@ -75,7 +75,7 @@ fn check_environment() {
     let is_set = |name: &&str| std::env::var(name).is_ok_and(|value| !value.is_empty());
     if PROXIES.iter().any(is_set) {
         warn(format_args!(
-            "proxy: the updater ignores the variables and connects directly: does the firewall allow it?"
+            "proxy: the updater ignores the variables: set \"proxy\" in cfg.json if it is needed"
         ));
     } else {
         ok(format_args!("no proxy"));
@@ -168,7 +168,7 @@ impl Checks {
             vec![Box::new(check_environment), Box::new(|| self.check_users())];
         if let Some(config) = &self.config {
             checks.push(Box::new(|| {
-                server::check(&config.url, self.heartbeat.as_ref());
+                server::check(config, self.heartbeat.as_ref());
             }));
         }
         for work_dir in self.work_dirs() {

@@ -11,11 +11,12 @@ use super::findings::{fail, next, ok, warn};
 use crate::error::At;
 use crate::net::MEMORY_LIMIT;
 use crate::net::address::host_and_port;
-use crate::net::http;
+use crate::net::{curl, http, network};
 use crate::os::clock;
 use crate::os::limits::MemoryLimit;
 use crate::protocol::status::HeartbeatStatus;
-use crate::store::status;
+use crate::store::config::Config;
+use crate::store::{status, tokens};
 use crate::text::span;
 
 /// From this many seconds on, the server's page shows heartbeats as late or as from the future.
@@ -42,9 +43,16 @@ pub(super) fn heartbeat(own_dir: &Path, server: &str) -> Option<HeartbeatStatus>
 }
 
 /// `heartbeat` is what the running updater knows of this server.
-pub(super) fn check(url: &str, heartbeat: Option<&HeartbeatStatus>) {
+pub(super) fn check(config: &Config, heartbeat: Option<&HeartbeatStatus>) {
     let _limit = MemoryLimit::set(MEMORY_LIMIT);
-    let Some((host, port)) = host_and_port(url) else {
+    let url = config.url.as_str();
+    let curl = curl::check(&config.network, url);
+    if let Err(error) = curl.and_then(|()| tokens::check(config)) {
+        return fail(format_args!("{error}"));
+    }
+    network::set(config.network.clone());
+    let next_hop = config.network.proxy_for(url).unwrap_or(url);
+    let Some((host, port)) = host_and_port(next_hop) else {
         return;
     };
     next(format_args!("look up {host} (see /etc/resolv.conf)"));

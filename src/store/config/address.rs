@@ -18,11 +18,14 @@ pub(super) fn is_placeholder(server: &str) -> bool {
 /// Returns the URL of heartbeats. `host:port` is the original's form; a scheme and a path are kept if they are given.
 /// The error says what was found instead.
 pub(super) fn heartbeat_url(server: &str) -> std::result::Result<String, String> {
-    let address = server.strip_prefix("http://").unwrap_or(server);
+    let (scheme, address) = match server.strip_prefix("https://") {
+        Some(address) => ("https", address),
+        None => ("http", server.strip_prefix("http://").unwrap_or(server)),
+    };
     let (host, path) = address.split_at(address.find('/').unwrap_or(address.len()));
     let (name, port) = host.split_once(':').unwrap_or((host, "80"));
     let path = if path.len() > 1 { path } else { DEFAULT_PATH };
-    let url = format!("http://{host}{path}");
+    let url = format!("{scheme}://{host}{path}");
     if is_host(name) && parse_port(port).is_some() && is_url(&url) {
         return Ok(url);
     }
@@ -31,8 +34,6 @@ pub(super) fn heartbeat_url(server: &str) -> std::result::Result<String, String>
     }
     let (before, after) = if is_placeholder(server) {
         ("still the placeholder ", "")
-    } else if server.starts_with("https://") {
-        ("", ", but https is not supported")
     } else if host.starts_with('[') || port.contains(':') {
         ("", ", an IPv6 address, which is not supported")
     } else {
@@ -88,6 +89,8 @@ mod tests {
             ("m", "http://m/api/heartbeat"),
             ("http://m:1", "http://m:1/api/heartbeat"),
             ("http://m:1/", "http://m:1/api/heartbeat"),
+            ("https://m", "https://m/api/heartbeat"),
+            ("https://m:8443/ops", "https://m:8443/ops"),
             ("m:1/ops/beat", "http://m:1/ops/beat"),
             ("http://m/ops/beat?x=1", "http://m/ops/beat?x=1"),
         ] {

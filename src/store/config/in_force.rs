@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use miniserde::Serialize;
 use miniserde::ser::{Fragment, Map};
 
-use super::settings::{Config, SETTINGS, Setting};
+use super::network_settings;
+use super::settings::{Config, Setting};
 use super::value::{Plain, find};
 use crate::json::{Object, Value};
 
@@ -20,7 +21,7 @@ pub struct Line {
 impl Config {
     /// Returns one line for each setting, in the order of `check`.
     pub fn lines(&self) -> Vec<Line> {
-        let at = |line| SETTINGS.iter().find(|setting| setting.line == Some(line));
+        let at = |line| network_settings::all().find(|setting| setting.line == Some(line));
         let mut lines = Vec::new();
         while let Some(setting) = at(lines.len() + 1) {
             lines.push(self.line(setting));
@@ -49,7 +50,7 @@ impl Config {
     /// Returns the settings under the keys of cfg.json, in the order of the table.
     pub fn in_force(&self) -> InForce {
         let mut values: Vec<(&'static str, Value)> = Vec::new();
-        for setting in &SETTINGS {
+        for setting in network_settings::all() {
             let value = (setting.get)(self).into_json();
             let Some((group, key)) = setting.key.split_once('.') else {
                 values.push((setting.key, value));

@@ -5,6 +5,8 @@
 mod address;
 /// The settings for `check` and for `/config/reload`.
 mod in_force;
+/// The settings about how servers are reached.
+mod network_settings;
 /// `Config`, and the table of its settings.
 mod settings;
 /// The file, its directory, and how it is read.

@@ -7,7 +7,7 @@ use super::address::{heartbeat_url, listen_address};
 use super::value::Plain;
 use crate::json::Object;
 use crate::log::Level;
-use crate::model::is_public_key;
+use crate::model::{Network, is_public_key};
 use crate::os::host;
 use crate::text::brief;
 
@@ -45,6 +45,14 @@ pub struct Config {
     pub http: Http,
     /// Where the HTTP endpoint listens; `None` while it is not enabled.
     pub listen: Option<SocketAddr>,
+    /// Without the tokens, which are read whenever they are sent.
+    pub network: Network,
+    /// The proxy without user and password.
+    pub(super) shown_proxy: String,
+    /// Empty: heartbeats have no token.
+    pub token_file: String,
+    /// Empty: requests to stores have no token.
+    pub store_token_file: String,
     /// What is suspicious, but no error.
     pub warnings: Vec<String>,
     /// The file as written, to tell its values from defaults.
@@ -101,7 +109,7 @@ pub(super) struct Setting {
     pub(super) if_empty: fn() -> String,
 }
 
-/// Every setting. A setting is checked and stored after those above it.
+/// The settings, without those about how servers are reached. A setting is checked and stored after those above it.
 pub(super) static SETTINGS: [Setting; 13] = [
     Setting {
         key: "log_level",

@@ -6,7 +6,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use super::address::is_placeholder;
-use super::settings::{Config, SETTINGS, Setting};
+use super::network_settings;
+use super::settings::{Config, Setting};
 use super::value::{Plain, find};
 use crate::error::{At, Error, Result};
 use crate::json::{self, Object, Value};
@@ -85,7 +86,7 @@ fn checked(object: &Object, needs_server: bool) -> std::result::Result<Box<Confi
         return Err(wrong("http", json::kind(other), OBJECT_WANTED));
     }
     let mut config = Box::<Config>::default();
-    for setting in &SETTINGS {
+    for setting in network_settings::all() {
         let found = find(object, setting.key);
         if needs_server && setting.key == "server" && found.is_none() {
             return Err(wrong(setting.key, "missing", setting.wanted));
@@ -93,7 +94,7 @@ fn checked(object: &Object, needs_server: bool) -> std::result::Result<Box<Confi
         set(&mut config, setting, found)?;
     }
     let is_known = |key: &str| {
-        let mut keys = SETTINGS.iter().map(|setting| setting.key);
+        let mut keys = network_settings::all().map(|setting| setting.key);
         keys.any(|known| known.split('.').next() == Some(key))
     };
     for key in object.keys().filter(|key| !is_known(key)) {
@@ -180,7 +181,7 @@ mod tests {
                 "server is \"[::1]:2000\", an IPv6 address",
             ),
             (r#"{"server": "::1"}"#, "an IPv6 address"),
-            (r#"{"server": "https://m"}"#, "https is not supported"),
+            (r#"{"server": "ftp://m"}"#, "wanted host:port"),
             (
                 r#"{"server": "m:x"}"#,
                 "server is \"m:x\", wanted host:port",
@@ -280,6 +281,35 @@ mod tests {
     }
 
     #[test]
+    fn every_mistake_about_the_network_names_its_key_and_shows_no_password() {
+        for (text, expected) in [
+            (
+                r#"{"server": "m", "transport": "x"}"#,
+                "transport is \"x\", wanted auto, or curl",
+            ),
+            (
+                r#"{"server": "m", "curl": "curl"}"#,
+                "curl is \"curl\", wanted the absolute path",
+            ),
+            (
+                r#"{"server": "m", "client_cert": "/a:b"}"#,
+                "client_cert is \"/a:b\", wanted the absolute path of a file, without a colon",
+            ),
+            (
+                r#"{"server": "m", "client_key": "/a"}"#,
+                "client_key is \"/a\" without client_cert",
+            ),
+            (
+                r#"{"server": "m", "proxy": "u:canary@proxy"}"#,
+                "proxy is \"***@proxy\", wanted the URL of a proxy",
+            ),
+        ] {
+            let error = parse(text, true).expect_err(text);
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
     fn an_unknown_key_is_a_warning_with_its_name() {
         let config = parse(r#"{"server": "m", "intervall": 5}"#, true).expect("valid");
         assert_eq!(config.warnings.len(), 1);
@@ -312,7 +342,7 @@ mod tests {
 
     #[test]
     fn the_settings_in_force_are_a_valid_configuration() {
-        let text = r#"{"log_level":"debug","log_max_size":3,"debug":true,"hostname":"h","ip":"::1","server":"m:1","interval":7,"check_interval":30,"http":{"enabled":true,"listen":":81"},"sudo":"/s","allow_downgrade":false,"public_keys":["RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"]}"#;
+        let text = r#"{"log_level":"debug","log_max_size":3,"debug":true,"hostname":"h","ip":"::1","server":"m:1","interval":7,"check_interval":30,"http":{"enabled":true,"listen":":81"},"sudo":"/s","allow_downgrade":false,"public_keys":["RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"],"transport":"curl","curl":"/c","ca_file":"/ca","client_cert":"/cc","client_key":"/ck","proxy":"http://p:1","no_proxy":"x,y","token_file":"/t","store_token_file":"/st"}"#;
         let config = parse(text, true).expect("valid");
         assert_eq!(json::to_string(&config.in_force()), text);
         assert!(config.warnings.is_empty());
@@ -336,6 +366,15 @@ mod tests {
             "http.listen",
             "allow_downgrade",
             "public_keys",
+            "transport",
+            "curl",
+            "ca_file",
+            "client_cert",
+            "client_key",
+            "proxy",
+            "no_proxy",
+            "token_file",
+            "store_token_file",
         ];
         assert_eq!(keys, expected);
         assert_eq!(lines[5].from, "cfg.json", "debug decides the log level");

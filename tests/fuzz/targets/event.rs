@@ -238,6 +238,7 @@ fn check_heartbeat(state: &State, demo: &AgentName, phase: &str) {
             dir: "/opt/updater".to_owned(),
             ..Updater::default()
         },
+        network: ops_updater::model::Network::default(),
         log_level: "INFO".to_owned(),
         input: None,
         hold: String::new(),

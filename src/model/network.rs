@@ -1,0 +1,149 @@
+//! How this host reaches servers: the program for TLS, certificates, a proxy, and what identifies the host. Pure.
+
+use std::fmt;
+
+use super::checks::url_parts;
+use super::policy::is_in_stores;
+
+/// The settings of cfg.json that a worker needs to reach a server. An empty text is a setting that is not set.
+#[derive(Clone, Default, miniserde::Serialize, miniserde::Deserialize)]
+pub struct Network {
+    /// The program. Empty: it is searched for in the usual places.
+    pub curl: String,
+    /// The authorities that sign the certificates of servers. Empty: those of the host.
+    pub ca_file: String,
+    pub client_cert: String,
+    pub client_key: String,
+    /// A URL, which may have a user and a password.
+    pub proxy: String,
+    /// Hosts and domains that are reached without the proxy.
+    pub no_proxy: String,
+    /// Plain HTTP goes through curl too.
+    pub always_curl: bool,
+    /// Lines of a URL, and the token that is sent as `Authorization: Bearer` to what lies below it.
+    pub tokens: String,
+}
+
+/// It shows nothing: the fields hold secrets.
+impl fmt::Debug for Network {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("Network")
+    }
+}
+
+impl Network {
+    /// Returns whether a URL cannot be asked without curl.
+    pub fn needs_curl(&self, url: &str) -> bool {
+        self.always_curl || has_tls(url) || self.proxy_for(url).is_some()
+    }
+
+    /// Returns the proxy through which a URL is asked.
+    pub fn proxy_for(&self, url: &str) -> Option<&str> {
+        let (_, authority, _) = url_parts(url)?;
+        let host = authority.split(':').next().unwrap_or_default();
+        let is_direct = self.proxy.is_empty()
+            || self.no_proxy.split(',').any(|name| {
+                let name = name.trim().trim_start_matches('.');
+                name == "*" || !name.is_empty() && is_in_domain(host, name)
+            });
+        (!is_direct).then_some(&self.proxy)
+    }
+
+    /// Returns the token for a URL, if it lies below one that has a token.
+    pub fn token(&self, url: &str) -> Option<&str> {
+        let mut lines = self.tokens.lines();
+        lines.find_map(|line| {
+            let (prefix, token) = line.split_once(' ')?;
+            is_in_stores(&[prefix.to_owned()], url).then_some(token)
+        })
+    }
+}
+
+/// Returns whether a host has this name, or one that ends with it after a dot.
+fn is_in_domain(host: &str, name: &str) -> bool {
+    let start = host.len().wrapping_sub(name.len());
+    let end = host.get(start..);
+    end.is_some_and(|end| end.eq_ignore_ascii_case(name))
+        && (start == 0 || host.as_bytes()[start - 1] == b'.')
+}
+
+pub fn has_tls(url: &str) -> bool {
+    url.starts_with("https://")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_reached_directly_if_no_proxy_names_it_or_its_domain() {
+        let network = Network {
+            proxy: "http://proxy:3128".into(),
+            no_proxy: "localhost, .corp.example,10.0.0.5".into(),
+            ..Network::default()
+        };
+        for url in [
+            "http://localhost:1/x",
+            "https://corp.example",
+            "http://Store.Corp.Example:8080/y",
+            "http://10.0.0.5/",
+        ] {
+            assert_eq!(network.proxy_for(url), None, "{url}");
+        }
+        for url in [
+            "http://notcorp.example/",
+            "http://corp.example.org/",
+            "http://10.0.0.50/",
+            "http://x/localhost",
+        ] {
+            assert_eq!(network.proxy_for(url), Some("http://proxy:3128"), "{url}");
+        }
+        let everywhere = Network {
+            no_proxy: "*".into(),
+            ..network
+        };
+        assert_eq!(everywhere.proxy_for("http://x/"), None);
+        assert_eq!(Network::default().proxy_for("http://x/"), None);
+    }
+
+    #[test]
+    fn curl_is_needed_for_tls_and_proxies_or_if_it_is_wanted() {
+        let mut network = Network::default();
+        assert!(network.needs_curl("https://x/"));
+        assert!(!network.needs_curl("http://x/"));
+        network.proxy = "http://p".into();
+        assert!(network.needs_curl("http://x/"));
+        network.no_proxy = "x".into();
+        assert!(!network.needs_curl("http://x/"));
+        network.always_curl = true;
+        assert!(network.needs_curl("http://x/"));
+    }
+
+    #[test]
+    fn a_token_is_for_what_lies_below_its_url_only() {
+        let network = Network {
+            tokens: "https://store/a one\nhttp://store two\n".into(),
+            ..Network::default()
+        };
+        for (url, token) in [
+            ("https://store/a/b.tar.gz", Some("one")),
+            ("https://store:443/a", Some("one")),
+            ("http://store/x", Some("two")),
+            ("https://store/ab", None),
+            ("https://store.evil/a", None),
+            ("https://store:8443/a", None),
+            ("https://evil/https://store/a", None),
+        ] {
+            assert_eq!(network.token(url), token, "{url}");
+        }
+    }
+
+    #[test]
+    fn no_secret_is_printed_for_debugging() {
+        let network = Network {
+            tokens: "canary".into(),
+            ..Network::default()
+        };
+        assert_eq!(format!("{network:?}"), "Network");
+    }
+}
