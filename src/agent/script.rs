@@ -145,10 +145,10 @@ fn start(command: &mut Command, output: &File) -> io::Result<Process> {
             Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
                 std::thread::sleep(BUSY_PAUSE);
             }
-            done => return done.map(Process::from),
+            done => return done,
         }
     }
-    spawn::spawn(command).map(Process::from)
+    spawn::spawn(command)
 }
 
 /// Asks a version for its status.

@@ -76,7 +76,7 @@ impl Child {
                 .stdin(stdin)
                 .stdout(writer.try_clone()?)
                 .stderr(writer);
-            Ok::<_, io::Error>((Process::from(spawn::spawn(&mut command)?), pipe))
+            Ok::<_, io::Error>((spawn::spawn(&mut command)?, pipe))
         };
         let (process, pipe) = begin().at("run", command.get_program())?;
         let now = Instant::now();

@@ -12,7 +12,6 @@ use std::net::ToSocketAddrs as _;
 use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::Child;
 
 use super::address::host_and_port;
 use super::curl_config::{self, Files};
@@ -22,8 +21,9 @@ use super::reach;
 use super::request::Request;
 use crate::error::{At, Cause, Result};
 use crate::model::Network;
+use crate::os::files;
+use crate::os::spawn::{self, Process};
 use crate::os::walk::{self, Trusted};
-use crate::os::{files, spawn};
 
 /// Where systems and Homebrew have it. PATH does not count: whoever can write there would choose what runs.
 const PLACES: [&str; 4] = [
@@ -72,7 +72,7 @@ fn program(network: &Network) -> std::result::Result<&str, Cause> {
 
 /// The rest of an answer, which curl still sends.
 pub(super) struct Transfer {
-    child: Child,
+    child: Process,
     body: PipeReader,
     /// What curl prints.
     printed: File,
@@ -230,6 +230,5 @@ impl Drop for Transfer {
     fn drop(&mut self) {
         // It may have ended, and then this does nothing.
         let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

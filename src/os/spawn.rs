@@ -1,15 +1,15 @@
-//! What std's `Command` lacks: a child inherits no signal handler and no blocked signal, can lead a session, and can write
-//! its pid to a file before its program starts. Also a fork without exec. Decides nothing.
+//! What std's `Command` lacks: a child inherits no signal handler and no blocked signal, can lead a session, can write its pid
+//! to a file before its program starts, and keeps its number until it is reaped. Also a fork without exec. Decides nothing.
 #![allow(unsafe_code)]
 #![expect(clippy::disallowed_methods, reason = "it starts processes")]
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Command, ExitStatus};
 
 use super::{call, environment, fd, limits, signals};
 use crate::error::{At, Result};
@@ -27,13 +27,26 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
 }
 
 /// Starts what `command` returned. Returns when the program has started, or the error why it has not.
-pub fn spawn(command: &mut Command) -> io::Result<Child> {
-    // The child inherits the mask. Otherwise a signal between fork and exec would run the handler in the child, and the
-    // handler writes to a pipe that parent and child share.
-    signals::block_signals();
-    let spawned = command.spawn();
-    signals::unblock_signals();
-    spawned
+///
+/// Not `Command::spawn`: it takes an error while it waits for the program for a success, its `Child` can be reaped by
+/// accident while its group is signalled, and a second way to fork is 7 KB of code.
+pub fn spawn(command: &mut Command) -> io::Result<Process> {
+    // Both ends close when the program starts, and only a failure is written to it.
+    let (mut failure, mut report) = io::pipe()?;
+    let mut process = Process::fork_with(|| {
+        let errno = command.exec().raw_os_error().unwrap_or(libc::EINVAL);
+        let _ = report.write_all(&errno.to_ne_bytes());
+    })?;
+    drop(report);
+    let mut errno = [0; 4];
+    match failure.read_exact(&mut errno) {
+        Err(end) if end.kind() == io::ErrorKind::UnexpectedEof => Ok(process),
+        Err(error) => Err(error),
+        Ok(()) => {
+            process.wait()?;
+            Err(io::Error::from_raw_os_error(i32::from_ne_bytes(errno)))
+        }
+    }
 }
 
 /// Makes the child the leader of a session and of a process group.
@@ -129,7 +142,7 @@ fn reset_signals() {
     signals::unblock_signals();
 }
 
-/// A child process, started or forked; std's `Child` cannot be made from a fork. The child continues if this is dropped.
+/// A child process, started or forked. The child continues if this is dropped.
 pub struct Process {
     pid: libc::pid_t,
     /// How it ended. It is not reaped before `reap` or the drop: until then no other process or group has its number, so its
@@ -144,16 +157,6 @@ impl Drop for Process {
     }
 }
 
-impl From<Child> for Process {
-    fn from(child: Child) -> Self {
-        Self {
-            pid: child.id().cast_signed(),
-            status: None,
-            is_reaped: false,
-        }
-    }
-}
-
 impl Process {
     /// Forks a child that leads a session, calls `work` and ends with code 0.
     ///
@@ -161,14 +164,24 @@ impl Process {
     /// binary (mode 0700, a directory that only root can enter), but must check its agent. It is sound only because this
     /// process has one thread.
     pub fn fork(work: &dyn Fn(), stdin: &File, output: &File) -> io::Result<Self> {
-        // For the same reason as in `spawn`.
+        Self::fork_with(|| {
+            if begin_fork(stdin, output).is_ok() {
+                work();
+            }
+        })
+    }
+
+    /// Forks a child that calls `work`, with all signals blocked, and ends.
+    fn fork_with(work: impl FnOnce()) -> io::Result<Self> {
+        // The child inherits the mask. Otherwise a signal would run the handler in the child, and the handler writes to a
+        // pipe that parent and child share.
         signals::block_signals();
         // SAFETY: no other thread exists that could hold a lock, so the child can do all that this process can.
         let pid = unsafe { libc::fork() };
         if pid == 0 {
-            let code = i32::from(begin_fork(stdin, output).map(|()| work()).is_err());
+            work();
             // SAFETY: _exit(2) touches no memory, and skips what only the parent must do at its end.
-            unsafe { libc::_exit(code) };
+            unsafe { libc::_exit(0) };
         }
         let forked = call::check(pid);
         signals::unblock_signals();
@@ -182,10 +195,33 @@ impl Process {
     /// Returns none while the child runs. Does not reap it.
     pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
         if self.status.is_none() {
-            let (who, status) = ended_child(libc::P_PID, self.pid)?;
+            let (who, status) = ended_child(libc::P_PID, self.pid, libc::WNOHANG)?;
             self.status = (who == self.pid).then_some(status);
         }
         Ok(self.status)
+    }
+
+    /// Waits until the child has ended. Does not reap it.
+    pub fn wait(&mut self) -> io::Result<ExitStatus> {
+        loop {
+            match ended_child(libc::P_PID, self.pid, 0) {
+                Ok((_, status)) => {
+                    self.status = Some(status);
+                    return Ok(status);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Ends the child and waits until it has ended.
+    pub fn kill(&mut self) -> io::Result<ExitStatus> {
+        if !self.is_reaped {
+            // SAFETY: kill(2) touches no memory, and no other process has the number before it is reaped.
+            unsafe { libc::kill(self.pid, libc::SIGKILL) };
+        }
+        self.wait()
     }
 
     /// Gives up the number of a child that has ended. Its group must not be signalled after that.
@@ -203,12 +239,17 @@ impl Process {
     }
 }
 
-/// Returns the pid of a child that has ended, 0 if there is none, and how it ended. Does not reap it.
-fn ended_child(kind: libc::idtype_t, pid: libc::pid_t) -> io::Result<(libc::pid_t, ExitStatus)> {
-    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+/// Returns the pid of a child that has ended, and how it ended. Does not reap it. If `flag` is `WNOHANG`, it does not wait,
+/// and returns 0 if there is none.
+fn ended_child(
+    kind: libc::idtype_t,
+    pid: libc::pid_t,
+    flag: i32,
+) -> io::Result<(libc::pid_t, ExitStatus)> {
+    let flags = libc::WEXITED | libc::WNOWAIT | flag;
     let pid = libc::id_t::from(pid.cast_unsigned());
     // SAFETY: waitid(2) fills the struct it is given, whose fields for a child are then valid; zeroed, they are those of no
-    // child. With WNOHANG it does not wait, so no signal interrupts it.
+    // child.
     unsafe {
         let mut info: libc::siginfo_t = std::mem::zeroed();
         call::check(libc::waitid(kind, pid, &raw mut info, flags))?;
@@ -223,7 +264,7 @@ fn ended_child(kind: libc::idtype_t, pid: libc::pid_t) -> io::Result<(libc::pid_
 pub fn reap_orphans(ours: &[u32]) {
     // More of them, as from a program that forks without end, have to wait for the next call.
     for _ in 0..1000 {
-        let Ok((pid @ 1.., _)) = ended_child(libc::P_ALL, 0) else {
+        let Ok((pid @ 1.., _)) = ended_child(libc::P_ALL, 0, libc::WNOHANG) else {
             return;
         };
         if ours.contains(&pid.cast_unsigned()) {
@@ -330,7 +371,7 @@ mod tests {
         command.args(["-c", "sleep 60 & wait"]);
         lead_session(&mut command);
         record_pid(&mut command, &pid_file).expect("the file is copied");
-        let mut process = Process::from(spawn(&mut command).expect("it runs"));
+        let mut process = spawn(&mut command).expect("it runs");
         assert_eq!(text_of(&pid_file), process.id().to_string());
         assert_eq!(process.try_wait().expect("it is ours"), None);
         assert!(process::signal_group(process.id(), libc::SIGTERM));
@@ -342,7 +383,7 @@ mod tests {
     #[test]
     fn a_child_that_has_ended_keeps_its_number_until_it_is_reaped() {
         let started = spawn(command("sh").args(["-c", "exit 3"]));
-        let mut process = Process::from(started.expect("it runs"));
+        let mut process = started.expect("it runs");
         assert_eq!(wait(&mut process).code(), Some(3));
         let pid = process.id();
         let exists = || process::Handle::open(pid).signal(0).is_ok();
@@ -373,7 +414,7 @@ mod tests {
         ] {
             let mut command = command(program);
             lead_session(&mut command);
-            let error = spawn(&mut command).expect_err("it cannot run");
+            let error = spawn(&mut command).err().expect("it cannot run");
             assert_eq!(error.raw_os_error(), Some(errno), "{program}");
         }
     }

@@ -252,7 +252,6 @@ fn output(
         }
         if Instant::now() >= give_up {
             child.kill()?;
-            child.wait()?;
             let cause = format!("no answer within {} s", TOOL_DEADLINE.as_secs());
             return Err(io::Error::other(cause));
         }
