@@ -14,8 +14,10 @@ pub struct Network {
     pub ca_file: String,
     pub client_cert: String,
     pub client_key: String,
-    /// A URL, which may have a user and a password.
+    /// The proxy for `http://`: a URL, which may have a user and a password.
     pub proxy: String,
+    /// The proxy for `https://`. Only variables of the environment can give it another value.
+    pub tls_proxy: String,
     /// Hosts and domains that are reached without the proxy.
     pub no_proxy: String,
     /// Plain HTTP goes through curl too.
@@ -37,16 +39,25 @@ impl Network {
         self.always_curl || has_tls(url) || self.proxy_for(url).is_some()
     }
 
+    pub fn has_proxy(&self) -> bool {
+        !self.proxy.is_empty() || !self.tls_proxy.is_empty()
+    }
+
     /// Returns the proxy through which a URL is asked.
     pub fn proxy_for(&self, url: &str) -> Option<&str> {
         let (_, authority, _) = url_parts(url)?;
         let host = authority.split(':').next().unwrap_or_default();
-        let is_direct = self.proxy.is_empty()
+        let proxy = if has_tls(url) {
+            &self.tls_proxy
+        } else {
+            &self.proxy
+        };
+        let is_direct = proxy.is_empty()
             || self.no_proxy.split(',').any(|name| {
                 let name = name.trim().trim_start_matches('.');
                 name == "*" || !name.is_empty() && is_in_domain(host, name)
             });
-        (!is_direct).then_some(&self.proxy)
+        (!is_direct).then_some(proxy)
     }
 
     /// Returns the token for a URL, if it lies below one that has a token.
@@ -79,6 +90,7 @@ mod tests {
     fn a_host_is_reached_directly_if_no_proxy_names_it_or_its_domain() {
         let network = Network {
             proxy: "http://proxy:3128".into(),
+            tls_proxy: "http://proxy:3128".into(),
             no_proxy: "localhost, .corp.example,10.0.0.5".into(),
             ..Network::default()
         };

@@ -39,6 +39,12 @@ fn clear() {
     }
 }
 
+/// Returns a variable of this process. Empty: it is not set, or no text.
+#[expect(clippy::disallowed_methods, reason = "it is what cfg.json leaves open")]
+pub fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_default()
+}
+
 /// Removes a variable from the environment of this process and of its later children.
 pub fn remove_variable(name: &str) {
     if let Ok(name) = c_string(name.as_ref()) {

@@ -52,6 +52,7 @@ pub(super) fn network(job: &StepJob, policy: &Policy) -> Network {
     network.curl.clear();
     if policy.stores.is_some() {
         network.proxy.clear();
+        network.tls_proxy.clear();
     }
     if policy.stores.is_some() || is_root {
         network.ca_file.clear();

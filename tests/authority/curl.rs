@@ -79,7 +79,8 @@ fn a_forged_job_through_sudo_puts_no_proxy_in_place_of_a_store_that_the_policy_n
     let proxied = format!(r#""proxy":{}"#, quote(&proxy.url("")));
     let forged = plain
         .replace(r#""step":null"#, &install(&host.meta.releases()))
-        .replace(r#""proxy":"""#, &proxied);
+        .replace(r#""proxy":"""#, &proxied)
+        .replace(r#""tls_proxy":"""#, &format!(r#""tls_{}"#, &proxied[1..]));
     assert_ne!(forged, plain);
     let answer = act(&host, &ops, &forged);
     assert!(proxy.heads().is_empty(), "{answer}");

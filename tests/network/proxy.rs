@@ -1,6 +1,7 @@
 //! Requests through a proxy: tinyproxy with a password. Skipped where tinyproxy or curl is missing.
 
 use crate::support::agent::Agent;
+use crate::support::fault::Faults;
 use crate::support::host::{Host, PATIENCE};
 use crate::support::http::free;
 use crate::support::json::quote;
@@ -111,6 +112,41 @@ fn a_host_of_no_proxy_is_reached_directly() {
     host.set("no_proxy", &quote("example.com, 127.0.0.1"));
     host.start();
     host.wait_beats(1);
+}
+
+#[test]
+fn a_proxy_of_the_environment_is_used_unless_the_file_has_another_but_never_for_loopback() {
+    if !has(&["curl"]) {
+        return;
+    }
+    let proxy = Faults::serve(|mut exchange| {
+        exchange.reply("200 OK", &[], br#"{"desiredAgents": []}"#);
+    });
+    let mut host = Host::new();
+    host.env("http_proxy", &proxy.url(""));
+    host.start();
+    host.wait_beats(1);
+    assert!(proxy.heads().is_empty(), "{:?}", proxy.heads());
+    host.stop();
+    host.set("server", &quote("meta.example:2000"));
+    host.start();
+    host.wait_for("a heartbeat through the proxy", || {
+        let heads = proxy.heads();
+        heads
+            .iter()
+            .any(|head| head.starts_with("POST http://meta.example:2000/api/heartbeat "))
+    });
+    let settings = String::from_utf8_lossy(&host.run("check").stdout).into_owned();
+    let line = format!("proxy            variable  http: {}\n", proxy.url(""));
+    assert!(settings.contains(&line), "{settings}");
+    host.stop();
+    let asked = proxy.heads().len();
+    host.set("proxy", &quote("http://127.0.0.1:1"));
+    host.start();
+    host.wait_for("the other proxy", || {
+        host.log().contains("connect to 127.0.0.1 port 1 ")
+    });
+    assert_eq!(proxy.heads().len(), asked);
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::os::files;
 use crate::os::own_program::OwnProgram;
 use crate::os::user::{self, Account};
 use crate::os::walk::Trusted;
-use crate::os::{credentials, disk, limits, process};
+use crate::os::{credentials, disk, environment, limits, process};
 use crate::protocol::DOCUMENT_LIMIT;
 use crate::protocol::desired;
 use crate::protocol::job;
@@ -33,7 +33,13 @@ use crate::text;
 
 /// Enough for the updater itself and for a few agents that it checks at the same time.
 const OPEN_FILES_WANTED: u64 = 256;
-const PROXIES: [&str; 4] = ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"];
+const PROXIES: [&str; 5] = [
+    "http_proxy",
+    "https_proxy",
+    "HTTPS_PROXY",
+    "all_proxy",
+    "ALL_PROXY",
+];
 
 /// Checks the files of the updater that could hang.
 pub(super) fn check_own_files(source: &Source) {
@@ -72,13 +78,12 @@ fn check_environment() {
             "open files: the limit is below {OPEN_FILES_WANTED}: raise it with ulimit -n"
         ));
     }
-    let is_set = |name: &&str| std::env::var(name).is_ok_and(|value| !value.is_empty());
-    if PROXIES.iter().any(is_set) {
-        warn(format_args!(
-            "proxy: the updater ignores the variables: set \"proxy\" in cfg.json if it is needed"
-        ));
-    } else {
-        ok(format_args!("no proxy"));
+    let is_set = |name: &&&str| !environment::variable(name).is_empty();
+    match PROXIES.iter().find(is_set) {
+        Some(name) => warn(format_args!(
+            "proxy: {name} counts unless cfg.json has \"proxy\", and an updater that starts at boot may not have it"
+        )),
+        None => ok(format_args!("no proxy")),
     }
     if let Some(lack) = process::without_proc() {
         warn(format_args!("{lack}"));

@@ -13,7 +13,7 @@ use crate::json::{Object, Value};
 /// One line of `check`.
 pub struct Line {
     pub key: &'static str,
-    /// `cfg.json`, `default` or `system`.
+    /// `cfg.json`, `default`, `system`, or `variable` of the environment.
     pub from: &'static str,
     pub value: String,
 }
@@ -39,7 +39,12 @@ impl Config {
                 from = "system";
                 (setting.if_empty)()
             }
-            Plain::Text(text) => text.to_owned(),
+            Plain::Text(text) => {
+                if !is_written && setting.default.text().is_empty() {
+                    from = "variable";
+                }
+                text.to_owned()
+            }
             Plain::Number(number) => format!("{number}{}", setting.unit),
             Plain::List(texts) if texts.is_empty() => "none".to_owned(),
             value @ (Plain::Flag(_) | Plain::List(_)) => value.to_string(),

@@ -1,10 +1,17 @@
 //! The settings about how servers are reached, which follow the others.
 
+use std::mem;
+
 use super::settings::{Config, SETTINGS, Setting};
 use super::value::Plain;
 use crate::model::url_parts;
 use crate::text::without_passwords;
 
+/// The variables of curl, the first one that is set counts. `HTTP_PROXY` is not one of them: in a CGI program a client chooses it.
+const PLAIN_PROXIES: [&str; 3] = ["http_proxy", "all_proxy", "ALL_PROXY"];
+const TLS_PROXIES: [&str; 4] = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
+const EXCEPTIONS: [&str; 2] = ["no_proxy", "NO_PROXY"];
+const AUTHORITIES: [&str; 2] = ["CURL_CA_BUNDLE", "SSL_CERT_FILE"];
 /// The schemes of a proxy that curl knows.
 const PROXY_SCHEMES: [&str; 6] = ["http", "https", "socks4", "socks4a", "socks5", "socks5h"];
 
@@ -104,6 +111,7 @@ const PROXY: Setting = row(
             return Err(format!("{:?}", config.shown_proxy));
         }
         proxy.clone_into(&mut config.network.proxy);
+        proxy.clone_into(&mut config.network.tls_proxy);
         Ok(())
     },
     |config| Plain::Text(&config.shown_proxy),
@@ -194,6 +202,60 @@ fn is_proxy(url: &str) -> bool {
         && matches!(path, "" | "/")
 }
 
+/// Takes what the file leaves open from the variables that curl knows. One of no use is a warning: an updater that has worked
+/// must not stop because of the shell that starts it. As with the original updater, no variable leads loopback to a proxy.
+pub(super) fn follow_environment(config: &mut Config, variable: &dyn Fn(&str) -> String) {
+    if config.network.ca_file.is_empty() {
+        take(config, &CA_FILE, &AUTHORITIES, variable);
+    }
+    if config.network.no_proxy.is_empty() {
+        take(config, &NO_PROXY, &EXCEPTIONS, variable);
+    }
+    if config.network.proxy.is_empty() {
+        take_proxies(config, variable);
+    }
+}
+
+fn take_proxies(config: &mut Config, variable: &dyn Fn(&str) -> String) {
+    take(config, &PROXY, &TLS_PROXIES, variable);
+    let tls_proxy = config.network.tls_proxy.clone();
+    let tls_shown = mem::take(&mut config.shown_proxy);
+    take(config, &PROXY, &PLAIN_PROXIES, variable);
+    if config.network.proxy != tls_proxy {
+        config.network.tls_proxy = tls_proxy;
+        let mut words = Vec::new();
+        for (scheme, shown) in [("http", &config.shown_proxy), ("https", &tls_shown)] {
+            if !shown.is_empty() {
+                words.push(format!("{scheme}: {shown}"));
+            }
+        }
+        config.shown_proxy = words.join(", ");
+    }
+    if config.network.has_proxy() {
+        let exceptions = &mut config.network.no_proxy;
+        if !exceptions.is_empty() {
+            exceptions.push(',');
+        }
+        exceptions.push_str("localhost,127.0.0.1");
+    }
+}
+
+/// Sets what the first of these variables says.
+fn take(config: &mut Config, setting: &Setting, names: &[&str], variable: &dyn Fn(&str) -> String) {
+    let is_set = |name: &&&str| !variable(name).is_empty();
+    let name = names.iter().find(is_set).copied().unwrap_or_default();
+    let mut value = variable(name);
+    if setting.key == PROXY.key && !value.is_empty() && url_parts(&value).is_none() {
+        value.insert_str(0, "http://");
+    }
+    if let Err(found) = (setting.set)(config, Plain::Text(&value)) {
+        config.shown_proxy.clear();
+        let wanted = setting.wanted;
+        let warning = format!("the variable {name} is {found}, wanted {wanted}, and ignored");
+        config.warnings.push(warning);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::settings::Config;
@@ -229,5 +291,85 @@ mod tests {
         set(&mut config, Plain::Text("http://u:canary@proxy:1")).expect("valid");
         assert_eq!((PROXY.get)(&config).text(), "***@proxy:1");
         assert_eq!(config.network.proxy, "http://u:canary@proxy:1");
+    }
+
+    fn from_environment(file: &[(&Setting, &str)], variables: &[(&str, &str)]) -> Config {
+        let mut config = Config::default();
+        for (setting, value) in file {
+            (setting.set)(&mut config, Plain::Text(value)).expect("valid");
+        }
+        follow_environment(&mut config, &|name| {
+            let mut variables = variables.iter();
+            let found = variables.find(|(variable, _)| *variable == name);
+            found.map_or_else(String::new, |(_, value)| (*value).to_owned())
+        });
+        config
+    }
+
+    #[test]
+    fn the_variables_of_curl_count_where_the_file_says_nothing() {
+        let both = [
+            ("http_proxy", "http://plain:1"),
+            ("https_proxy", "http://u:canary@tls:2"),
+            ("no_proxy", "corp.example"),
+            ("SSL_CERT_FILE", "/ca.pem"),
+        ];
+        let Config {
+            network,
+            shown_proxy,
+            ..
+        } = from_environment(&[], &both);
+        assert_eq!(network.proxy_for("http://m/"), Some("http://plain:1"));
+        assert_eq!(
+            network.proxy_for("https://m/"),
+            Some("http://u:canary@tls:2")
+        );
+        assert_eq!(shown_proxy, "http: http://plain:1, https: ***@tls:2");
+        assert_eq!(network.proxy_for("https://m.corp.example/"), None);
+        assert_eq!(network.ca_file, "/ca.pem");
+
+        let file = [
+            (&CA_FILE, "/own.pem"),
+            (&PROXY, "http://own:3"),
+            (&NO_PROXY, "x"),
+        ];
+        let Config { network, .. } = from_environment(&file, &both);
+        for url in ["http://m.corp.example/", "https://m/"] {
+            assert_eq!(network.proxy_for(url), Some("http://own:3"));
+        }
+        assert_eq!(network.ca_file, "/own.pem");
+        assert_eq!(network.no_proxy, "x");
+
+        let of_all = from_environment(&[], &[("ALL_PROXY", "all:4")]);
+        assert_eq!(of_all.shown_proxy, "http://all:4");
+        assert_eq!(of_all.network.tls_proxy, "http://all:4");
+    }
+
+    #[test]
+    fn no_variable_leads_loopback_to_a_proxy() {
+        let config = from_environment(&[], &[("http_proxy", "http://p:1")]);
+        for url in ["http://127.0.0.1:6090/", "http://localhost/"] {
+            assert_eq!(config.network.proxy_for(url), None, "{url}");
+        }
+        assert!(from_environment(&[], &[]).network.no_proxy.is_empty());
+    }
+
+    #[test]
+    fn a_variable_of_no_use_is_a_warning_without_its_password() {
+        for (name, value, shown) in [
+            ("http_proxy", "http://u:canary@p", "\"***@p\""),
+            ("https_proxy", "p", "\"http://p\""),
+            ("CURL_CA_BUNDLE", "ca.pem", "\"ca.pem\""),
+        ] {
+            let config = from_environment(&[], &[(name, value)]);
+            let [warning] = &config.warnings[..] else {
+                panic!("{:?}", config.warnings);
+            };
+            let expected = format!("the variable {name} is {shown}, wanted the ");
+            assert!(warning.starts_with(&expected), "{warning}");
+            assert_eq!(config.network.proxy_for("http://m/"), None);
+            assert!(config.network.ca_file.is_empty());
+            assert!(config.shown_proxy.is_empty());
+        }
     }
 }

@@ -12,7 +12,7 @@ use super::value::{Plain, find};
 use crate::error::{At, Error, Result};
 use crate::json::{self, Object, Value};
 use crate::model::one_spelling;
-use crate::os::disk;
+use crate::os::{disk, environment};
 
 /// The largest cfg.json, in bytes.
 const FILE_LIMIT: u64 = 1 << 20;
@@ -59,6 +59,7 @@ impl Source {
         };
         let config = parse(&text, needs_server);
         let mut config = config.map_err(|cause| Error::new("use", &self.file, cause))?;
+        network_settings::follow_environment(&mut config, &environment::variable);
         if needs_server {
             config.warn_of_hostname();
         }

@@ -83,7 +83,7 @@ pub(super) fn digest_of_new(job: &StepJob, is_forgeable: bool) -> Result<Option<
     if !job.role.moving && fs::symlink_metadata(&ours).is_ok() {
         return Ok(None);
     }
-    if is_forgeable && !job.network.proxy.is_empty() {
+    if is_forgeable && job.network.has_proxy() {
         return Ok(None);
     }
     let _limit = MemoryLimit::set(MEMORY_LIMIT);
