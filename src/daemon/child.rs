@@ -5,6 +5,7 @@
     reason = "children are processes with deadlines"
 )]
 
+use std::fs::File;
 use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -15,6 +16,7 @@ use miniserde::Serialize;
 
 use crate::error::{At, Result};
 use crate::log;
+use crate::net::rate;
 use crate::os::spawn::{self, Process};
 use crate::os::{fd, process};
 use crate::protocol::event::{Event, What};
@@ -43,6 +45,8 @@ pub struct Patience {
 
 pub struct Child {
     process: Process,
+    /// Its stdin.
+    job: File,
     /// None: it was closed to end a child that cannot be signalled.
     pipe: Option<PipeReader>,
     by_sudo: bool,
@@ -67,13 +71,13 @@ impl Child {
         patience: Patience,
         by_sudo: bool,
     ) -> Result<Self> {
-        let stdin = job::to_stdin(job).at("hand over", "a job")?;
-        let begin = || {
+        let job = job::to_stdin(job).at("hand over", "a job")?;
+        let mut begin = || {
             let (pipe, writer) = io::pipe()?;
             fd::set_nonblocking(pipe.as_raw_fd())?;
             command
                 .process_group(0)
-                .stdin(stdin)
+                .stdin(job.try_clone()?)
                 .stdout(writer.try_clone()?)
                 .stderr(writer);
             Ok::<_, io::Error>((spawn::spawn(&mut command)?, pipe))
@@ -82,6 +86,7 @@ impl Child {
         let now = Instant::now();
         Ok(Self {
             process,
+            job,
             pipe: Some(pipe),
             by_sudo,
             buffer: Vec::new(),
@@ -94,6 +99,11 @@ impl Child {
             is_lost: false,
             critical: false,
         })
+    }
+
+    /// Lets the child download this many bytes per second from now on.
+    pub fn grant(&self, share: u64) -> io::Result<()> {
+        rate::grant(&self.job, share)
     }
 
     pub fn pid(&self) -> u32 {

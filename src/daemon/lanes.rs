@@ -44,6 +44,11 @@ impl Lane {
         }
     }
 
+    /// Returns what is left of a rate for one worker if all slots are taken. 0: there is no limit.
+    pub(super) fn least_share(self, rate: u64) -> u64 {
+        rate.div_ceil(self.slots() as u64)
+    }
+
     /// Returns how long a worker holds its slot. Longer than an honest start takes, which is watched for 5 s, if others must not
     /// wait until one that hangs has ended.
     fn holds_for(self) -> Duration {

@@ -7,7 +7,9 @@ use super::lanes::Lane;
 use super::progress::Progress;
 use super::state::Attempt;
 use crate::model::{AgentName, Observation, Updater};
+use crate::net::rate;
 use crate::os::own_program::OwnProgram;
+use crate::protocol::event::UNPACKING;
 use crate::protocol::status::HeartbeatStatus;
 use crate::store::config::Source;
 
@@ -125,6 +127,8 @@ impl Heartbeats {
 pub(super) struct Worker {
     pub(super) child: Child,
     pub(super) lane: Lane,
+    /// What it may download, in bytes per second. 0: nothing was granted yet.
+    pub(super) share: u64,
     pub(super) attempt: Attempt,
     /// The daemon has ended it for something more important, which is not a failure.
     pub(super) is_withdrawn: bool,
@@ -152,6 +156,26 @@ impl Workers {
     pub(super) fn get(&self, name: &AgentName) -> Option<&Worker> {
         let mut workers = self.running.iter();
         workers.find(|worker| worker.attempt.name == *name)
+    }
+
+    /// Divides a download rate, in bytes per second, evenly among the installs that are not unpacking. 0: there is no limit.
+    pub(super) fn divide(&mut self, rate: u64) {
+        let mut installs = Vec::new();
+        for worker in &mut self.running {
+            if worker.lane == Lane::Install && worker.phase != UNPACKING {
+                installs.push(worker);
+            }
+        }
+        let share = match rate.checked_div(installs.len() as u64) {
+            _ if rate == 0 => rate::UNLIMITED,
+            share => share.unwrap_or_default().max(1),
+        };
+        for worker in installs {
+            // If it cannot be written, which is tried again, the share before counts.
+            if worker.share != share && worker.child.grant(share).is_ok() {
+                worker.share = share;
+            }
+        }
     }
 }
 

@@ -119,12 +119,14 @@ impl Daemon {
                 self.workers.running.push(Worker {
                     child,
                     lane,
+                    share: 0,
                     is_withdrawn: false,
                     phase: String::new(),
                     progress: Progress::default(),
                     is_done: false,
                     attempt,
                 });
+                self.workers.divide(self.config.download_rate);
             }
             Err(error) => {
                 attempt.failure = Some(unfinished(&attempt.task, &error.to_string()));
@@ -159,6 +161,7 @@ impl Daemon {
         if let Step::Install(release) = &task.step {
             job.network = self.config.network.clone();
             job.network.tokens = tokens::of_stores(&self.config, Some(release))?;
+            job.network.download_share = Lane::Install.least_share(self.config.download_rate);
         }
         Ok(job)
     }
@@ -204,6 +207,7 @@ impl Daemon {
             }
             self.step_ended(worker.attempt);
         }
+        self.workers.divide(self.config.download_rate);
     }
 
     /// Reaps agents that have died, if they became children of the daemon. `kill -0` in a control script would take such an

@@ -20,6 +20,8 @@ pub struct Network {
     pub tls_proxy: String,
     /// Hosts and domains that are reached without the proxy.
     pub no_proxy: String,
+    /// What a worker may download, in bytes per second, if nothing more recent was granted to it. 0: there is no limit.
+    pub download_share: u64,
     /// Plain HTTP goes through curl too.
     pub always_curl: bool,
     /// Lines of a URL, and the token that is sent as `Authorization: Bearer` to what lies below it.

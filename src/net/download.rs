@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use super::answer::{self, Answer};
 use super::http::{self, CHUNK, Progress, Received};
 use super::pace::Pace;
+use super::rate::Throttle;
 use super::signature::{Seal, Signer};
 use crate::error::{At, Error, Kind, Result};
 use crate::gzip;
@@ -127,6 +128,7 @@ struct Download<'a> {
     encoding: String,
     fresh_starts: u32,
     pace: Pace,
+    throttle: Throttle,
 }
 
 impl<'a> Download<'a> {
@@ -161,6 +163,7 @@ impl<'a> Download<'a> {
             encoding: String::new(),
             fresh_starts: 0,
             pace: Pace::new(Instant::now()),
+            throttle: Throttle::new(Instant::now()),
         })
     }
 
@@ -300,7 +303,7 @@ impl<'a> Download<'a> {
     fn receive(&mut self, mut answer: Answer, progress: Progress) -> End {
         let mut chunk = vec![0; CHUNK];
         loop {
-            let got = match answer.read(&mut chunk) {
+            let got = match answer.read(Throttle::part(&mut chunk)) {
                 Ok(0) => return self.ended(),
                 Ok(got) => got,
                 Err(error) => return End::Broken(Error::new("fetch", self.url, error)),
@@ -315,6 +318,7 @@ impl<'a> Download<'a> {
             if let Err(error) = taken.and(told) {
                 return End::Fatal(error);
             }
+            self.throttle.count(got as u64);
         }
     }
 

@@ -17,6 +17,7 @@ use super::answer::{Answer, content_length, header, location, refusal, status};
 use super::content::{decoded, is_html, too_large};
 use super::network;
 use super::pace::Pace;
+use super::rate::Throttle;
 use super::reach::{self, Redirected};
 use super::redirect;
 use super::request::Request;
@@ -243,8 +244,9 @@ fn read_up_to(
     let mut body = Vec::new();
     let mut chunk = vec![0; CHUNK];
     let mut pace = Pace::new(Instant::now());
+    let mut throttle = Throttle::new(Instant::now());
     while body.len() as u64 <= limit {
-        let got = answer.read(&mut chunk)?;
+        let got = answer.read(Throttle::part(&mut chunk))?;
         if got == 0 {
             break;
         }
@@ -256,6 +258,7 @@ fn read_up_to(
             total: length,
         })?;
         pace.count(Instant::now(), fresh)?;
+        throttle.count(fresh);
     }
     let got = body.len() as u64;
     match length {

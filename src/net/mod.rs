@@ -25,6 +25,8 @@ pub mod http;
 pub mod network;
 /// The least pace of a transfer.
 mod pace;
+/// The download rate, and the share that this process has of it.
+pub mod rate;
 /// Which addresses a redirect may lead to.
 pub mod reach;
 /// The URL that a redirect leads to.

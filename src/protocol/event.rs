@@ -13,6 +13,9 @@ use crate::os::fd;
 /// The phase of a stop. Until it ends, an agent that says it is stopped may still run.
 pub const STOPPING: &str = "stopping";
 
+/// The phase of an install that has what it needs of the network, but for a configuration.
+pub const UNPACKING: &str = "unpacking";
+
 /// One report. It is one flat record, because miniserde derives no enums with data.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Event {

@@ -12,6 +12,7 @@ use crate::json;
 use crate::model::{
     AgentName, Desired, Location, Network, Observation, Refusal, Step, Task, Updater,
 };
+use crate::net::rate;
 use crate::os::{disk, fd, files};
 
 /// A child that was started without a job names this in its error. `doctor` learns by it that sudo has started the child.
@@ -160,10 +161,11 @@ impl StepJob {
     }
 }
 
-/// Returns a job as a file that can be the stdin of a child. Unlike a pipe, a file never makes the daemon wait.
+/// Returns a job as a file that can be the stdin of a child. Unlike a pipe, a file never makes the daemon wait. Behind the job
+/// is room for the child's share of the download rate.
 pub fn to_stdin(job: &dyn Serialize) -> std::io::Result<std::fs::File> {
     let mut file = files::nameless_file()?;
-    file.write_all(json::to_string(job).as_bytes())?;
+    file.write_all((json::to_string(job) + rate::NO_SHARE).as_bytes())?;
     file.rewind()?;
     Ok(file)
 }
@@ -184,7 +186,8 @@ pub fn step_from_stdin() -> Result<StepJob> {
 
 fn from_stdin<T: Deserialize>() -> Result<T> {
     let text = disk::read_text(&*fd::stdin_file(), JOB_LIMIT).at("read", ON_STDIN)?;
-    json::read(&text).ok_or_else(|| {
+    let job = text.lines().next().unwrap_or_default();
+    json::read(job).ok_or_else(|| {
         let cause = "it is none of ours; this command is for the daemon's own use";
         Error::new("read", ON_STDIN, cause)
     })

@@ -186,7 +186,7 @@ fn a_policy_beside_cfg_json_of_a_plain_user_is_refused_with_the_file_to_use_inst
 pub fn job(name: &str, work_dir: &Path, run_as: Option<&str>, own_dir: &Path) -> String {
     let run_as = run_as.map_or("null".to_owned(), quote);
     format!(
-        r#"{{"made_by":"{}","log_level":"info","name":{},"location":{{"work_dir":{},"run_user":""}},"step":null,"elsewhere":null,"other_locations":[],"role":{{"run_as":{run_as},"moving":false,"by_sudo":false}},"public_keys":[],"is_move":false,"keeps_work_dir":false,"updater":{{"dir":{},"own":"","var":"","above":[],"process":""}},"network":{{"curl":"","ca_file":"","client_cert":"","client_key":"","proxy":"","tls_proxy":"","no_proxy":"","always_curl":false,"tokens":""}}}}"#,
+        r#"{{"made_by":"{}","log_level":"info","name":{},"location":{{"work_dir":{},"run_user":""}},"step":null,"elsewhere":null,"other_locations":[],"role":{{"run_as":{run_as},"moving":false,"by_sudo":false}},"public_keys":[],"is_move":false,"keeps_work_dir":false,"updater":{{"dir":{},"own":"","var":"","above":[],"process":""}},"network":{{"curl":"","ca_file":"","client_cert":"","client_key":"","proxy":"","tls_proxy":"","no_proxy":"","download_share":0,"always_curl":false,"tokens":""}}}}"#,
         env!("CARGO_PKG_VERSION"),
         quote(name),
         quote(&work_dir.display().to_string()),

@@ -21,6 +21,8 @@ mod nginx;
 mod passwords;
 /// Requests through a proxy.
 mod proxy;
+/// The download rate of a host.
+mod rate;
 /// Where a redirect may lead.
 mod redirects;
 /// Links that break again and again.

@@ -15,7 +15,7 @@ const AUTHORITIES: [&str; 2] = ["CURL_CA_BUNDLE", "SSL_CERT_FILE"];
 /// The schemes of a proxy that curl knows.
 const PROXY_SCHEMES: [&str; 6] = ["http", "https", "socks4", "socks4a", "socks5", "socks5h"];
 
-static NETWORK_SETTINGS: [Setting; 9] = [
+static NETWORK_SETTINGS: [Setting; 10] = [
     TRANSPORT,
     CURL,
     CA_FILE,
@@ -25,6 +25,7 @@ static NETWORK_SETTINGS: [Setting; 9] = [
     NO_PROXY,
     TOKEN_FILE,
     STORE_TOKEN_FILE,
+    DOWNLOAD_RATE,
 ];
 
 /// Returns every setting, in the order of the file.
@@ -148,6 +149,25 @@ const STORE_TOKEN_FILE: Setting = row(
     none,
 );
 
+const DOWNLOAD_RATE: Setting = Setting {
+    key: "download_rate",
+    default: Plain::Number(0),
+    wanted: "whole bytes per second from 20000 on, or 0 for no limit",
+    set: |config, value| {
+        config.download_rate = match value {
+            Plain::Number(rate @ (0 | LEAST_RATE..)) => rate,
+            other => return Err(other.to_string()),
+        };
+        Ok(())
+    },
+    get: |config| Plain::Number(config.download_rate),
+    line: Some(22),
+    unit: " bytes/s",
+    if_empty: String::new,
+};
+
+/// The lowest download rate, in bytes per second. A transfer of less than 1 KB/s is given up, and 16 may share this rate.
+const LEAST_RATE: u64 = 20_000;
 const PATH: &str = "the absolute path of a file";
 
 /// Returns a row for a text that is empty by default.

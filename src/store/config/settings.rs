@@ -53,6 +53,8 @@ pub struct Config {
     pub token_file: String,
     /// Empty: requests to stores have no token.
     pub store_token_file: String,
+    /// The most that this host downloads, in bytes per second. 0: there is no limit.
+    pub download_rate: u64,
     /// What is suspicious, but no error.
     pub warnings: Vec<String>,
     /// The file as written, to tell its values from defaults.

@@ -39,7 +39,7 @@ use crate::net::signature::{self, Keys};
 use crate::net::{digest, http};
 use crate::os::limits::MemoryLimit;
 use crate::os::{clock, disk, files, process, space};
-use crate::protocol::event::Event;
+use crate::protocol::event::{Event, UNPACKING};
 use crate::protocol::job::StepJob;
 
 /// Installs the release beside what runs. Does nothing if it is installed already.
@@ -154,10 +154,10 @@ fn unpack_into(
     part: &Path,
     progress: &mut Progress,
 ) -> Result<()> {
-    Event::phase("unpacking")?;
+    Event::phase(UNPACKING)?;
     fs::create_dir(fresh).at("create", fresh)?;
     unpack::check_space(&tarball, fresh)?;
-    let unpacked = unpack::unpack(tarball, fresh, &mut || progress.report("unpacking", None));
+    let unpacked = unpack::unpack(tarball, fresh, &mut || progress.report(UNPACKING, None));
     if unpacked.is_err() {
         // Its digest is right, so its content is bad: it is of no use to resume.
         disk::remove_tree(part)?;
