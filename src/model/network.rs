@@ -1,6 +1,7 @@
 //! How this host reaches servers: the program for TLS, certificates, a proxy, and what identifies the host. Pure.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 
 use super::checks::url_parts;
 use super::policy::is_in_stores;
@@ -55,10 +56,10 @@ impl Network {
             &self.proxy
         };
         let is_direct = proxy.is_empty()
-            || self.no_proxy.split(',').any(|name| {
-                let name = name.trim().trim_start_matches('.');
-                name == "*" || !name.is_empty() && is_in_domain(host, name)
-            });
+            || self
+                .no_proxy
+                .split([',', ' ', '\t'])
+                .any(|name| is_excepted(host, name));
         (!is_direct).then_some(proxy)
     }
 
@@ -70,6 +71,24 @@ impl Network {
             is_in_stores(&[prefix.to_owned()], url).then_some(token)
         })
     }
+}
+
+/// Returns whether a host is what an exception names: `*`, a name, all names below one, an address, or a network of IPv4.
+fn is_excepted(host: &str, exception: &str) -> bool {
+    if let Some((network, bits)) = exception.split_once('/') {
+        return is_in_network(host, network, bits).unwrap_or_default();
+    }
+    let name = exception.trim_start_matches('.');
+    name == "*" || !name.is_empty() && is_in_domain(host, name)
+}
+
+/// Returns whether the first bits of two addresses are equal. `None`: these are no addresses, or no number of bits.
+fn is_in_network(host: &str, network: &str, bits: &str) -> Option<bool> {
+    let host: Ipv4Addr = host.parse().ok()?;
+    let network: Ipv4Addr = network.parse().ok()?;
+    let other_bits = 32_u32.checked_sub(bits.parse().ok()?)?;
+    let difference = u32::from(host) ^ u32::from(network);
+    Some(difference.checked_shr(other_bits).unwrap_or_default() == 0)
 }
 
 /// Returns whether a host has this name, or one that ends with it after a dot.
@@ -93,7 +112,7 @@ mod tests {
         let network = Network {
             proxy: "http://proxy:3128".into(),
             tls_proxy: "http://proxy:3128".into(),
-            no_proxy: "localhost, .corp.example,10.0.0.5".into(),
+            no_proxy: "localhost, .corp.example,10.0.0.5 192.0.2.0/25,/1,x/8,10.1.1.1/33".into(),
             ..Network::default()
         };
         for url in [
@@ -101,6 +120,7 @@ mod tests {
             "https://corp.example",
             "http://Store.Corp.Example:8080/y",
             "http://10.0.0.5/",
+            "http://192.0.2.127:8000/",
         ] {
             assert_eq!(network.proxy_for(url), None, "{url}");
         }
@@ -108,6 +128,8 @@ mod tests {
             "http://notcorp.example/",
             "http://corp.example.org/",
             "http://10.0.0.50/",
+            "http://192.0.2.128/",
+            "http://10.1.1.1/",
             "http://x/localhost",
         ] {
             assert_eq!(network.proxy_for(url), Some("http://proxy:3128"), "{url}");

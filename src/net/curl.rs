@@ -32,6 +32,9 @@ const PLACES: [&str; 4] = [
     "/bin/curl",
     "/opt/homebrew/bin/curl",
 ];
+/// Its configuration comes from stdin alone. It must be 7.61 or newer, which has the second of these options: an older one
+/// takes several addresses of one name for none, and looks the name up itself.
+const ARGUMENTS: [&str; 4] = ["-q", "--disallow-username-in-url", "--config", "-"];
 /// No variable of this process decides how a server is reached, so that workers of all users reach it in the same way. The
 /// messages are in English, and never those of a debugger of TLS.
 const ENVIRONMENT: [(&str, &str); 1] = [("LC_ALL", "C")];
@@ -73,6 +76,8 @@ fn program(network: &Network) -> std::result::Result<&str, Cause> {
 /// The rest of an answer, which curl still sends.
 pub(super) struct Transfer {
     child: Process,
+    /// The headers that may follow a body stay in it. A curl that could not write them would fail.
+    head: PipeReader,
     body: PipeReader,
     /// What curl prints.
     printed: File,
@@ -85,9 +90,9 @@ pub(super) fn start(request: &Request, network: &Network) -> Result<(String, Tra
     let start = || {
         let program = program(network)?;
         let addresses = addresses(request.url, network)?;
-        let (head, mut transfer) = spawn(program, request, network, &addresses)
+        let mut transfer = spawn(program, request, network, &addresses)
             .map_err(|error| Cause::of_call("run curl", error))?;
-        let head = transfer.read_head(head)?;
+        let head = transfer.read_head()?;
         Ok::<_, Cause>((head, transfer))
     };
     start().at(request.what, request.shown)
@@ -127,7 +132,7 @@ fn spawn(
     request: &Request,
     network: &Network,
     addresses: &str,
-) -> io::Result<(PipeReader, Transfer)> {
+) -> io::Result<Transfer> {
     let (config, mut config_writer) = io::pipe()?;
     let (head, head_writer) = io::pipe()?;
     let (body, body_writer) = io::pipe()?;
@@ -141,13 +146,16 @@ fn spawn(
         spawn::keep_open(&mut command, file.as_raw_fd());
     }
     command
-        .args(["-q", "--config", "-"])
+        .args(ARGUMENTS)
         .stdin(config)
         .stdout(body_writer)
         .stderr(printed.try_clone()?);
     let child = spawn::spawn(&mut command)?;
+    // Its ends of the pipes: a curl that has ended must not keep this process waiting.
+    drop(command);
     let transfer = Transfer {
         child,
+        head,
         body,
         printed,
         host: host_and_port(request.url).map_or_else(String::new, |(host, _)| host.to_owned()),
@@ -163,7 +171,7 @@ fn spawn(
     let text = curl_config::text(request, network, &files);
     // If this fails, curl has ended, and its code says why.
     let _ = config_writer.write_all(text.as_bytes());
-    Ok((head, transfer))
+    Ok(transfer)
 }
 
 fn in_file(text: &str) -> io::Result<File> {
@@ -174,14 +182,14 @@ fn in_file(text: &str) -> io::Result<File> {
 }
 
 impl Transfer {
-    /// Reads up to the empty line of the final answer. The headers that may follow a body stay in the pipe. If it cannot hold
-    /// them, curl waits for ever, and the deadline of this process ends both.
-    fn read_head(&mut self, mut pipe: PipeReader) -> std::result::Result<String, Cause> {
+    /// Reads up to the empty line of the final answer. If the pipe cannot hold the headers that may follow a body, curl waits
+    /// for ever, and the deadline of this process ends both.
+    fn read_head(&mut self) -> std::result::Result<String, Cause> {
         let mut filter = AnswerHead::new();
         let mut head = Vec::new();
         let mut chunk = [0; CHUNK];
         while !filter.is_over() {
-            let got = pipe.read(&mut chunk)?;
+            let got = self.head.read(&mut chunk)?;
             let mut fresh = [filter.kept(), &chunk[..got]].concat();
             let passed = filter.pass(&mut fresh, got == 0);
             head.extend_from_slice(&fresh[passed]);

@@ -1,6 +1,6 @@
 //! What a failure of curl means, in words. Nothing is decided by its text. Pure.
 
-use crate::text::brief;
+use crate::text::{brief, without_passwords};
 
 /// Bytes of curl's own message that are shown.
 const SHOWN: usize = 200;
@@ -24,6 +24,7 @@ const UNKNOWN_CA: &str = "is signed by an unknown CA: see ca_file";
 pub(super) fn words(code: i32, printed: &str, host: &str) -> String {
     let detail = detail(printed);
     let what = match code {
+        2 => "curl must be 7.61 or newer: ",
         35 => "TLS cannot be agreed on: ",
         51 | 60 => return certificate(&detail, host),
         52 => return "the connection was closed without an answer".to_owned(),
@@ -51,7 +52,9 @@ fn detail(printed: &str) -> String {
     let line = printed.lines().next().unwrap_or_default();
     let is_coded = line.starts_with("curl: (");
     let message = line.split_once(')').filter(|_| is_coded);
-    brief(message.map_or(line, |(_, message)| message), SHOWN)
+    // curl shows a proxy that it cannot use.
+    let message = without_passwords(message.map_or(line, |(_, message)| message));
+    brief(&message, SHOWN)
 }
 
 #[cfg(test)]
@@ -97,7 +100,17 @@ mod tests {
                 "curl: (58) x",
                 "client_cert and client_key cannot be used: x",
             ),
-            (2, "", "curl ended with code 2"),
+            (
+                2,
+                "curl: option --disallow-username-in-url: is unknown\ncurl: try 'curl --help'",
+                "curl must be 7.61 or newer: curl: option --disallow-username-in-url: is unknown",
+            ),
+            (
+                5,
+                "curl: (5) Unsupported proxy syntax in 'http://u:canary@p:1'",
+                "***@p:1'",
+            ),
+            (23, "", "curl ended with code 23"),
             (3, "Warning: x", "Warning: x"),
         ] {
             assert_eq!(words(code, printed, "store"), expected);

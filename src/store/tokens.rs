@@ -11,7 +11,7 @@ use std::path::Path;
 
 use super::config::Config;
 use crate::error::{At, Error, Result};
-use crate::model::{Release, has_same_origin, is_url};
+use crate::model::{Network, Release, has_same_origin, is_url};
 use crate::os::disk;
 use crate::os::walk::{self, Trusted};
 
@@ -35,7 +35,15 @@ pub fn of_server(config: &Config) -> Result<String> {
         let cause = "it is not one line of printable ASCII without spaces";
         return Err(Error::new("use", file, cause));
     }
-    Ok(format!("{} {token}", config.url))
+    let network = Network {
+        tokens: format!("{} {token}", config.url),
+        ..Default::default()
+    };
+    if network.token(&config.url).is_none() {
+        let cause = "the path of server has .., %2e, %2f, %5c or \\, and could mean another one";
+        return Err(Error::new("use", file, cause));
+    }
+    Ok(network.tokens)
 }
 
 /// Returns the lines of a URL and the token for what lies below it: all, or those that a release needs. Its worker runs as the

@@ -61,6 +61,16 @@ pub(super) fn network(job: &StepJob, policy: &Policy) -> Network {
         network.client_cert.clear();
         network.client_key.clear();
     }
+    for file in [
+        &mut network.ca_file,
+        &mut network.client_cert,
+        &mut network.client_key,
+    ] {
+        // curl takes other names for things that are no files.
+        if !file.starts_with('/') || file.contains(':') {
+            file.clear();
+        }
+    }
     network
 }
 

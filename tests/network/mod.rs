@@ -17,6 +17,8 @@ mod names;
 /// The web server nginx as a store.
 #[cfg(target_os = "linux")]
 mod nginx;
+/// Other versions of curl.
+mod odd_curl;
 /// Passwords in URLs.
 mod passwords;
 /// Requests through a proxy.

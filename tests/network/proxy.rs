@@ -150,6 +150,22 @@ fn a_proxy_of_the_environment_is_used_unless_the_file_has_another_but_never_for_
 }
 
 #[test]
+fn a_proxy_that_curl_would_leave_out_or_show_is_refused_without_its_password() {
+    let mut host = Host::new();
+    for address in ["127.0.0.1:+3128", "a{b:3128"] {
+        let proxy = format!("http://user:{PASSWORD}@{address}");
+        host.set("proxy", &quote(&proxy));
+        let output = host.run("check");
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text);
+        assert!(text.contains("wanted the URL of a proxy"), "{text}");
+        assert!(!text.contains(PASSWORD), "{text}");
+    }
+    host.set("proxy", &quote("http://user:a%0ab@127.0.0.1:3128"));
+    assert_eq!(host.run("check").status.code(), Some(2));
+}
+
+#[test]
 fn a_proxy_that_refuses_is_reported_and_nothing_goes_around_it() {
     let mut host = Host::new();
     let Some(proxy) = Proxy::start(&host) else {

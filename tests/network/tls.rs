@@ -225,7 +225,10 @@ fn curl_gets_nothing_by_its_arguments_and_its_environment() {
     host.start();
     host.wait_beats(1);
     let seen = fs::read_to_string(seen).expect("it ran");
-    assert!(seen.starts_with("3 -q --config -\n"), "{seen}");
+    assert!(
+        seen.starts_with("4 -q --disallow-username-in-url --config -\n"),
+        "{seen}"
+    );
     assert!(
         !seen.contains("canary") && !seen.contains("heartbeat"),
         "{seen}"

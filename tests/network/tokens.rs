@@ -169,3 +169,15 @@ fn a_store_that_the_file_does_not_name_gets_no_token() {
         assert!(!head.contains("Authorization"), "{head}");
     }
 }
+
+#[test]
+fn a_server_whose_path_could_mean_another_one_gets_no_token_and_check_says_so() {
+    let mut host = Host::new();
+    with_token(&mut host, "token_file", TOKEN);
+    let server = format!("{}/a/../b", host.meta.addr());
+    host.set("server", &quote(&server));
+    let output = host.run("check");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("the path of server has"), "{text}");
+}

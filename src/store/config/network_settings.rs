@@ -12,8 +12,8 @@ const PLAIN_PROXIES: [&str; 3] = ["http_proxy", "all_proxy", "ALL_PROXY"];
 const TLS_PROXIES: [&str; 4] = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
 const EXCEPTIONS: [&str; 2] = ["no_proxy", "NO_PROXY"];
 const AUTHORITIES: [&str; 2] = ["CURL_CA_BUNDLE", "SSL_CERT_FILE"];
-/// The schemes of a proxy that curl knows.
-const PROXY_SCHEMES: [&str; 6] = ["http", "https", "socks4", "socks4a", "socks5", "socks5h"];
+/// The schemes of a proxy. With `https` curl would verify the proxy by settings of its own.
+const PROXY_SCHEMES: [&str; 5] = ["http", "socks4", "socks4a", "socks5", "socks5h"];
 
 static NETWORK_SETTINGS: [Setting; 10] = [
     TRANSPORT,
@@ -204,22 +204,34 @@ fn set_path(field: &mut String, value: &Plain) -> Result<(), String> {
     Ok(())
 }
 
-/// Returns whether this is a proxy for curl: printable ASCII, a host, and no path.
+/// Returns whether this is a proxy for curl: printable ASCII, a plain host, its port, and no path. For some others curl would
+/// go without a proxy.
 fn is_proxy(url: &str) -> bool {
-    let is_plain = url.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_printable = url.bytes().all(|byte| byte.is_ascii_graphic());
     let Some((scheme, authority, path)) = url_parts(url) else {
         return false;
     };
-    let (_, address) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let (user, address) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
     // curl and this program would take another port if there is none.
     let Some((host, port)) = address.split_once(':') else {
         return false;
     };
-    is_plain
+    is_printable
         && PROXY_SCHEMES.contains(&scheme)
+        && user.split('%').skip(1).all(is_code_of_a_character)
         && !host.is_empty()
+        && host.bytes().all(is_plain)
+        && port.bytes().all(|byte| byte.is_ascii_digit())
         && port.parse::<u16>().is_ok()
         && matches!(path, "" | "/")
+}
+
+/// Returns whether the text begins with the two hexadecimal digits of a character that is no control character.
+fn is_code_of_a_character(text: &str) -> bool {
+    let code = text.get(..2);
+    let byte = code.and_then(|code| u8::from_str_radix(code, 16).ok());
+    byte.is_some_and(|byte| !byte.is_ascii_control())
 }
 
 /// Takes what the file leaves open from the variables that curl knows. One of no use is a warning: an updater that has worked
@@ -286,14 +298,21 @@ mod tests {
         for proxy in [
             "http://proxy:3128",
             "http://proxy:3128/",
-            "https://user:p%40ss@proxy:3128",
+            "http://user:p%40ss@proxy:3128",
             "socks5h://127.0.0.1:1080",
         ] {
             assert!(is_proxy(proxy), "{proxy}");
         }
         for wrong in [
             "proxy:3128",
-            "ftp://proxy",
+            "ftp://proxy:1",
+            "https://proxy:1",
+            "http://proxy:+3128",
+            "http://pro{xy:3128",
+            "http://u:p%0a@proxy:3128",
+            "http://u:p%7F@proxy:3128",
+            "http://u:p%4@proxy:3128",
+            "http://u:100%@proxy:3128",
             "http://",
             "http://:3128",
             "http://proxy/path",
