@@ -160,19 +160,15 @@ impl Workers {
 
     /// Divides a download rate, in bytes per second, evenly among the installs that are not unpacking. 0: there is no limit.
     pub(super) fn divide(&mut self, rate: u64) {
-        let mut installs = Vec::new();
-        for worker in &mut self.running {
-            if worker.lane == Lane::Install && worker.phase != UNPACKING {
-                installs.push(worker);
-            }
-        }
-        let share = match rate.checked_div(installs.len() as u64) {
-            _ if rate == 0 => rate::UNLIMITED,
-            share => share.unwrap_or_default().max(1),
+        let fetches = |worker: &Worker| worker.lane == Lane::Install && worker.phase != UNPACKING;
+        let count = self.running.iter().filter(|worker| fetches(worker)).count();
+        let share = match rate {
+            0 => rate::UNLIMITED,
+            rate => rate / count.max(1) as u64,
         };
-        for worker in installs {
+        for worker in &mut self.running {
             // If it cannot be written, which is tried again, the share before counts.
-            if worker.share != share && worker.child.grant(share).is_ok() {
+            if fetches(worker) && worker.share != share && worker.child.grant(share).is_ok() {
                 worker.share = share;
             }
         }
