@@ -1,7 +1,7 @@
 //! What a heartbeat brings: an answer of the server, or the reason why there is none, and when the next one is sent.
 #![expect(clippy::disallowed_methods, reason = "posts are paced")]
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nanorand::Rng;
 
@@ -84,14 +84,8 @@ impl Daemon {
         self.counts.heartbeat_failures += 1;
         error.clone_into(&mut self.heartbeats.status.error);
         let random = self.random.generate();
-        let mut pause =
-            schedule::heartbeat_backoff(self.config.interval, self.heartbeats.failures, random);
-        if let Some(seconds) = retry_after {
-            let asked = Duration::from_secs(seconds).min(schedule::LONGEST_RETRY_AFTER);
-            // All hosts are told the same, and must not come back together.
-            let spread = schedule::first_heartbeat(self.config.interval, self.random.generate());
-            pause = pause.max(asked + spread);
-        }
+        let (interval, failures) = (self.config.interval, self.heartbeats.failures);
+        let pause = schedule::heartbeat_backoff(interval, failures, retry_after, random);
         if !self.heartbeats.is_wanted {
             self.heartbeats.next_post = Instant::now() + pause;
         }

@@ -6,7 +6,10 @@ use std::time::Duration;
 /// The longest backoff, unless the interval itself is longer or a server asked for more.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(3600);
 /// The longest Retry-After that is obeyed: a typo in a proxy must not silence a fleet for a year.
-pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(6 * 3600);
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(6 * 3600);
+/// Hosts that are sent away together come back over this many intervals: they are then half of the arrivals that they would be
+/// over one. A whole number, so that they also come evenly ever after.
+const RETURN_INTERVALS: u32 = 2;
 
 /// Seconds until a failed version is tried again, the first and the second time; then daily.
 const VERSION_RETRIES: [u64; 2] = [600, 3600];
@@ -31,10 +34,31 @@ pub fn next_heartbeat(interval: Duration, random: u64) -> Duration {
 }
 
 /// Returns the wait after `failures` failed heartbeats: full jitter up to interval × 2ⁿ, at most an hour, at least the
-/// interval.
-pub fn heartbeat_backoff(interval: Duration, failures: u32, random: u64) -> Duration {
+/// interval. It is no shorter than the `Retry-After` of the server, in seconds, and up to two intervals: all hosts are told
+/// the same, and must not come back together.
+pub fn heartbeat_backoff(
+    interval: Duration,
+    failures: u32,
+    retry_after: Option<u64>,
+    random: u64,
+) -> Duration {
     let most = doubled(interval, failures).min(LONGEST_BACKOFF);
-    part_of(most, random).max(interval)
+    let backoff = part_of(most, random).max(interval);
+    let Some(seconds) = retry_after else {
+        return backoff;
+    };
+    let asked = Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER);
+    backoff.max(asked + part_of(interval.saturating_mul(RETURN_INTERVALS), random))
+}
+
+/// Returns the wait of a host before it downloads a release, in seconds: its part of `spread`, which `random` chooses.
+/// `gap` is the time between the answer that named the release and the one before. The host has heard of it at a random moment of
+/// a gap, so a whole number of gaps brings the hosts to even moments of the spread; any part of it would not.
+pub fn download_wait(spread: u64, gap: u64, random: u64) -> u64 {
+    let gap = gap.max(1);
+    let slots = spread.div_ceil(gap);
+    let slot = (u128::from(slots) * u128::from(random)) >> 64;
+    gap * u64::try_from(slot).unwrap_or(slots)
 }
 
 /// Returns the wait after `failures` (1…) faults of host or network, in seconds: one interval, doubling to an hour.
@@ -107,14 +131,49 @@ mod tests {
     fn a_failing_server_is_asked_less_often_each_time_but_at_least_hourly() {
         for failures in 1..200 {
             for random in SAMPLES {
-                let pause = heartbeat_backoff(MINUTES_5, failures, random);
+                let pause = heartbeat_backoff(MINUTES_5, failures, None, random);
                 assert!(pause >= MINUTES_5 && pause <= LONGEST_BACKOFF, "{pause:?}");
             }
         }
-        assert_eq!(heartbeat_backoff(MINUTES_5, 1, u64::MAX).as_secs(), 599);
-        assert_eq!(heartbeat_backoff(MINUTES_5, 9, u64::MAX).as_secs(), 3599);
+        let longest = |failures| heartbeat_backoff(MINUTES_5, failures, None, u64::MAX);
+        assert_eq!(longest(1).as_secs(), 599);
+        assert_eq!(longest(9).as_secs(), 3599);
         let day = Duration::from_secs(86_400);
-        assert_eq!(heartbeat_backoff(day, 3, u64::MAX), day);
+        assert_eq!(heartbeat_backoff(day, 3, None, u64::MAX), day);
+    }
+
+    #[test]
+    fn a_server_that_names_a_wait_is_left_in_peace_for_it_and_then_asked_over_two_intervals() {
+        let wait = |retry_after, random| {
+            heartbeat_backoff(MINUTES_5, 1, Some(retry_after), random).as_secs()
+        };
+        for (retry_after, random, seconds) in [
+            (600, 0, 600),
+            (600, u64::MAX / 2, 899),
+            (600, u64::MAX, 1199),
+            (1, 0, 300),
+            (1, u64::MAX, 600),
+            (86_400, 0, 6 * 3600),
+            (u64::MAX, u64::MAX, 6 * 3600 + 599),
+        ] {
+            assert_eq!(wait(retry_after, random), seconds, "{retry_after} {random}");
+        }
+    }
+
+    #[test]
+    fn downloads_wait_whole_gaps_within_the_spread() {
+        for (spread, gap, random, seconds) in [
+            (0, 300, u64::MAX, 0),
+            (300, 300, u64::MAX, 0),
+            (3600, 300, 0, 0),
+            (3600, 300, u64::MAX / 2, 5 * 300),
+            (3600, 300, u64::MAX, 11 * 300),
+            (3600, 290, u64::MAX, 12 * 290),
+            (3600, 0, u64::MAX, 3599),
+        ] {
+            let wait = download_wait(spread, gap, random);
+            assert_eq!(wait, seconds, "{spread} {gap} {random}");
+        }
     }
 
     #[test]
