@@ -61,6 +61,7 @@ fn ledger() -> Ledger {
         trial: None,
         set_aside: None,
         highest: None,
+        turn_at: None,
     };
     ledger.agents.insert("demo".to_owned(), Box::new(history));
     ledger
@@ -167,11 +168,12 @@ fn document(text: &str) -> &str {
 }
 
 /// The fields that 0.1.0 does not know, without a value.
-const NEWER: [&str; 6] = [
+const NEWER: [&str; 7] = [
     ",\"asked\":null",
     ",\"trial\":null",
     ",\"aside\":null",
     ",\"highest\":null",
+    ",\"turn\":null",
     ",\"restarts\":null",
     ",\"signer\":null",
 ];

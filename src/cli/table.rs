@@ -221,7 +221,12 @@ impl Page {
         }
         if agent.retry_at > self.style.now {
             let wait = span(agent.retry_at - self.style.now);
-            self.put(PLAIN, "    next try in ", &wait);
+            let lead = if agent.error.is_empty() {
+                "    due in "
+            } else {
+                "    next try in "
+            };
+            self.put(PLAIN, lead, &wait);
         }
     }
 }

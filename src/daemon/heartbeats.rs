@@ -13,6 +13,7 @@ use crate::log;
 use crate::log::on_change::Subject;
 use crate::model::AgentName;
 use crate::plan::schedule;
+use crate::plan::turn::Turns;
 use crate::protocol::event::Event;
 use crate::protocol::job::HeartbeatJob;
 use crate::store::tokens;
@@ -61,8 +62,22 @@ impl Daemon {
     pub(super) fn take_answer(&mut self, event: &mut Event) {
         let agents = std::mem::take(&mut event.agents);
         let refused = std::mem::take(&mut event.refused);
-        self.state.accept(agents, refused, &event.kept);
+        let turns = self.turns();
+        self.state.accept(agents, refused, &event.kept, &turns);
         self.forget_unnamed();
+    }
+
+    fn turns(&self) -> Turns {
+        let heard = self.clock.now();
+        let gap = heard.saturating_sub(self.heartbeats.status.answered);
+        // After a long silence the host has not heard at a random moment of it.
+        let longest = schedule::next_heartbeat(self.config.interval, u64::MAX);
+        Turns {
+            host: self.config.reported_hostname(),
+            spread: self.config.download_spread,
+            heard,
+            gap: gap.min(longest.as_secs()),
+        }
     }
 
     pub(super) fn heartbeat_answered(&mut self) {

@@ -107,6 +107,7 @@ impl Daemon {
         let run_user = user::own_name();
         let mut state = State::load(&source.own_dir, &run_user, clock.now());
         state.refuses_downgrades = !config.allow_downgrade;
+        state.takes_turns = mode.takes_turns(&config);
         let mut first = Duration::ZERO;
         if mode != Mode::Plan {
             state.tidy();
@@ -315,6 +316,7 @@ impl Daemon {
             config.interval.as_secs()
         ));
         self.state.refuses_downgrades = !config.allow_downgrade;
+        self.state.takes_turns = self.mode.takes_turns(&config);
         self.config = config;
         self.warn_of_network();
         let now = Instant::now();

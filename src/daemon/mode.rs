@@ -75,6 +75,8 @@ impl Daemon {
                 let _ = write!(lines, "{}: nothing now, ", agent.name);
                 let _ = if !self.state.hold().is_empty() {
                     write!(lines, "this host is held")
+                } else if !agent.next.is_empty() && agent.retry_at > now {
+                    write!(lines, "{}, in {}", agent.next, span(agent.retry_at - now))
                 } else if agent.retry_at > now {
                     write!(lines, "next try in {}", span(agent.retry_at - now))
                 } else {

@@ -11,7 +11,7 @@ use crate::net::rate;
 use crate::os::own_program::OwnProgram;
 use crate::protocol::event::UNPACKING;
 use crate::protocol::status::HeartbeatStatus;
-use crate::store::config::Source;
+use crate::store::config::{Config, Source};
 
 /// So long after its begin a heartbeat keeps agents waiting that would be started from the saved state. Scripts that hang
 /// take a part of it.
@@ -26,6 +26,13 @@ pub enum Mode {
     Once(Option<String>),
     /// Shows what would be done, and changes nothing.
     Plan,
+}
+
+impl Mode {
+    /// Whether downloads wait for their turn. An operator who starts a round does not.
+    pub(super) fn takes_turns(&self, config: &Config) -> bool {
+        config.download_spread > 0 && !matches!(self, Self::Once(_))
+    }
 }
 
 /// The result of a round or a plan.

@@ -16,6 +16,8 @@ const LOCATIONS_KEPT: usize = 4;
 const HOST_CRASHES_OF_A_VERSION: u32 = 2;
 /// The latest retry, in seconds from now. A ledger written under a wrong clock must not silence an agent for years.
 const FURTHEST_RETRY: u64 = 86_400;
+/// The longest `download_spread` and one interval more. For the same reason.
+const FURTHEST_TURN: u64 = 8 * 86_400;
 
 /// What is remembered of one agent. Times are in seconds since 1970.
 // Not `use Deserialize`: its `default` would make `Default::default` ambiguous.
@@ -63,6 +65,9 @@ pub struct AgentHistory {
     pub set_aside: Option<Failures>,
     /// The highest version that ran well here. It is never lowered. Older ledgers do not have it.
     pub highest: Option<Version>,
+    /// When the turn of this host comes to download what the server desires. Older ledgers do not have it.
+    #[serde(rename = "turn")]
+    pub turn_at: Option<u64>,
 }
 
 /// The failures of one desired entry.
@@ -115,6 +120,7 @@ impl AgentHistory {
         self.set_aside = None;
         self.forget_failures();
         self.forget_deaths();
+        self.turn_at = None;
     }
 
     /// Forgets all failures if the desired entry has changed: what failed before may succeed now. A pin is no such change:
@@ -267,6 +273,8 @@ impl AgentHistory {
         if let Some(trial) = &mut self.trial {
             trial.since = trial.since.min(now);
         }
+        let longest = now + FURTHEST_TURN;
+        self.turn_at = self.turn_at.filter(|at| *at <= longest);
     }
 
     /// The clock showed `before` and was set by this many seconds. Ages and waits stay as they are.
@@ -276,7 +284,10 @@ impl AgentHistory {
             *death = schedule::dated_anew(*death, before, set);
         }
         // These are to come, but this clock has set them too.
-        for wait in [&mut self.retry_at, &mut self.restart_at] {
+        for wait in [&mut self.retry_at, &mut self.restart_at]
+            .into_iter()
+            .chain(&mut self.turn_at)
+        {
             *wait = schedule::dated_anew(*wait, u64::MAX, set);
         }
         if let Some(trial) = &mut self.trial {
@@ -408,6 +419,25 @@ mod tests {
         history.fold_retry();
         history.fold_desired("other", "other");
         assert_eq!(highest(&history).as_deref(), Some("11"), "no failure");
+    }
+
+    #[test]
+    fn a_turn_keeps_its_distance_from_now_and_ends_when_an_operator_wants_it() {
+        let mut history = AgentHistory {
+            turn_at: Some(5000),
+            ..AgentHistory::default()
+        };
+        history.date_anew(1000, -600);
+        assert_eq!(history.turn_at, Some(4400));
+        history.clamp(400);
+        assert_eq!(history.turn_at, Some(4400));
+        history.fold_desired("another", "another");
+        assert_eq!(history.turn_at, Some(4400), "it is of the release");
+        history.fold_retry();
+        assert_eq!(history.turn_at, None);
+        history.turn_at = Some(u64::MAX);
+        history.clamp(400);
+        assert_eq!(history.turn_at, None, "a clock was wrong");
     }
 
     /// Returns a history in which the server's entry, `two`, has failed.

@@ -9,6 +9,8 @@ pub mod history;
 mod outcome;
 /// How long to wait before the next heartbeat, retry or restart.
 pub mod schedule;
+/// When a host may download what its whole fleet is to download.
+pub mod turn;
 
 #[cfg(test)]
 mod examples;

@@ -109,7 +109,7 @@ mod tests {
             json::to_string(&ledger)
         };
         let old = ledger(None).replace(
-            ",\"left\":null,\"begun\":null,\"trial\":null,\"aside\":null,\"highest\":null",
+            ",\"left\":null,\"begun\":null,\"trial\":null,\"aside\":null,\"highest\":null,\"turn\":null",
             "",
         );
         assert!(!old.contains("left"));

@@ -18,5 +18,7 @@ mod owners;
 mod plan_is_reality;
 /// A new version that fails, and the downtime of a switch.
 mod rollback;
+/// Downloads that wait for their turn.
+mod turns;
 /// The versions that stay on disk, and the changes that need no download.
 pub mod versions;

@@ -15,6 +15,8 @@ mod history;
 mod observed;
 /// What is reported of each agent.
 mod report;
+/// Whose download waits for its turn.
+mod turns;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -31,6 +33,7 @@ use crate::model::{
 };
 use crate::os::disk;
 use crate::plan;
+use crate::plan::turn::Turns;
 use crate::protocol::status::Status;
 use crate::store;
 use crate::store::overrides::Overrides;
@@ -45,6 +48,8 @@ pub struct State {
     is_confirmed: bool,
     /// A version below one that ran here is followed only if an operator has pinned it.
     pub refuses_downgrades: bool,
+    /// A download waits for its turn.
+    pub takes_turns: bool,
 }
 
 impl State {
@@ -57,6 +62,7 @@ impl State {
             status_file: store::status::file(own_dir),
             is_confirmed: false,
             refuses_downgrades: false,
+            takes_turns: false,
         };
         state.fold_desired();
         state
@@ -101,9 +107,16 @@ impl State {
     }
 
     /// Takes over the entries of an answer. See `DesiredState::accept`.
-    pub fn accept(&mut self, mut agents: Vec<Desired>, refused: Vec<Refusal>, kept: &[AgentName]) {
+    pub fn accept(
+        &mut self,
+        mut agents: Vec<Desired>,
+        refused: Vec<Refusal>,
+        kept: &[AgentName],
+        turns: &Turns,
+    ) {
         self.is_confirmed = true;
         let refused = self.refuse_downgrades(&mut agents, refused);
+        self.note_turns(&agents, turns);
         if !self.desired.accept(agents, refused, kept) {
             return;
         }
@@ -237,6 +250,11 @@ impl State {
 
     /// Returns all tasks of an agent, as far as they can be foreseen. None: the agent must be checked first.
     pub fn tasks(&self, name: &AgentName, now: u64) -> Option<Vec<Task>> {
+        self.tasks_in_turn(name, now, now)
+    }
+
+    /// Returns the same if it is the turn of those whose turn comes by `turn`. Others are only kept running until then.
+    fn tasks_in_turn(&self, name: &AgentName, now: u64, turn: u64) -> Option<Vec<Task>> {
         let desired = self.desired.get(name)?;
         let observation = self.observations.get(name)?;
         let is_outdated = observation.at_desired.location != desired.location;
@@ -245,11 +263,16 @@ impl State {
         }
         let history = self.history.get(name)?;
         let is_free = self.hold().is_empty() && self.is_confirmed;
-        Some(if is_free && self.higher(desired).is_none() {
-            plan::steps(desired, observation, history, now)
-        } else {
-            plan::steps_while_held(desired, observation, history, now)
-        })
+        if is_free && self.higher(desired).is_none() {
+            let tasks = plan::steps(desired, observation, history, now);
+            let mut steps = tasks.iter().map(|task| &task.step);
+            if self.turn(desired, turn).is_none()
+                || !steps.any(|step| matches!(step, Step::Install(_)))
+            {
+                return Some(tasks);
+            }
+        }
+        Some(plan::steps_while_held(desired, observation, history, now))
     }
 
     /// Returns whether the agent was checked at its desired location, but not at the other location where it may run. It
@@ -332,8 +355,12 @@ impl State {
     /// Returns when the next retry is due that no event will bring, in seconds since 1970.
     pub fn next_try(&self, now: u64) -> Option<u64> {
         let agents = self.desired.agents().iter();
-        let histories = agents.filter_map(|agent| self.history.get(&agent.desired.name));
-        histories.filter_map(|history| history.next_try(now)).min()
+        let tries = agents.filter_map(|agent| {
+            let history = self.history.get(&agent.desired.name)?;
+            let turn = self.turn(agent.followed(), now);
+            history.next_try(now).into_iter().chain(turn).min()
+        });
+        tries.min()
     }
 
     /// Writes what has changed. A failed write is repeated at the next call: after a restart an older desired state would

@@ -89,6 +89,13 @@ impl State {
             status.converged = plan::is_reached(followed, observation);
             let next = self.next_task(name, now);
             status.next = next.map(|task| task.to_string()).unwrap_or_default();
+            if status.next.is_empty()
+                && let Some(at) = self.turn(followed, now)
+                && let Some([task, ..]) = self.tasks_in_turn(name, now, at).as_deref()
+            {
+                status.next = format!("{task} in its turn");
+                status.retry_at = at;
+            }
         }
         status
     }

@@ -161,7 +161,7 @@ const DOWNLOAD_RATE: Setting = Setting {
         Ok(())
     },
     get: |config| Plain::Number(config.download_rate),
-    line: Some(22),
+    line: Some(23),
     unit: " bytes/s",
     if_empty: String::new,
 };

@@ -14,6 +14,8 @@ use crate::text::brief;
 const INTERVAL_LONGEST: u64 = 86_400;
 /// An agent that died is found within this time, in seconds.
 const CHECK_INTERVAL: u64 = 30;
+/// In seconds.
+const SPREAD_LONGEST: u64 = 7 * 86_400;
 const LOG_MEGABYTES_MOST: u64 = 1024;
 const MEGABYTE: u64 = 1_000_000;
 pub const PUBLIC_KEYS_WANTED: &str =
@@ -40,6 +42,8 @@ pub struct Config {
     pub public_keys: Vec<String>,
     /// Between checks of the agents. Zero, or not less than `interval`: they are checked with heartbeats only.
     pub check_interval: Duration,
+    /// The hosts of a fleet download a release over this time, in seconds. 0: each when the server desires it.
+    pub download_spread: u64,
     /// A server may desire a lower version than one that ran here.
     pub allow_downgrade: bool,
     pub http: Http,
@@ -112,7 +116,7 @@ pub(super) struct Setting {
 }
 
 /// The settings, without those about how servers are reached. A setting is checked and stored after those above it.
-pub(super) static SETTINGS: [Setting; 13] = [
+pub(super) static SETTINGS: [Setting; 14] = [
     Setting {
         key: "log_level",
         default: Plain::Text("info"),
@@ -227,11 +231,7 @@ pub(super) static SETTINGS: [Setting; 13] = [
         default: Plain::Number(CHECK_INTERVAL),
         wanted: "whole seconds from 0 to 86400, 0 for checks with heartbeats only",
         set: |config, value| {
-            let seconds = match value {
-                Plain::Number(0) => 0,
-                value => value.number_up_to(INTERVAL_LONGEST)?,
-            };
-            config.check_interval = Duration::from_secs(seconds);
+            config.check_interval = Duration::from_secs(value.number_or_none(INTERVAL_LONGEST)?);
             Ok(())
         },
         get: |config| Plain::Number(config.check_interval.as_secs()),
@@ -297,6 +297,19 @@ pub(super) static SETTINGS: [Setting; 13] = [
         get: |config| Plain::Flag(config.allow_downgrade),
         line: Some(11),
         unit: "",
+        if_empty: String::new,
+    },
+    Setting {
+        key: "download_spread",
+        default: Plain::Number(0),
+        wanted: "whole seconds from 0 to 604800, 0 for no wait",
+        set: |config, value| {
+            config.download_spread = value.number_or_none(SPREAD_LONGEST)?;
+            Ok(())
+        },
+        get: |config| Plain::Number(config.download_spread),
+        line: Some(22),
+        unit: " s",
         if_empty: String::new,
     },
     Setting {

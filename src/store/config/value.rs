@@ -67,6 +67,14 @@ impl<'a> Plain<'a> {
         }
     }
 
+    /// The number if it is 0 or not above `most`. The error says what was found.
+    pub(super) fn number_or_none(&self, most: u64) -> Result<u64, String> {
+        match self {
+            Plain::Number(0) => Ok(0),
+            other => other.number_up_to(most),
+        }
+    }
+
     pub(super) fn into_json(self) -> Value {
         match self {
             Plain::Text(text) => Value::String(text.to_owned()),

@@ -89,7 +89,7 @@ impl World {
         let agents = agents.map(|agent| agent.desired.clone()).collect();
         self.state = State::load("/nowhere".as_ref(), "ops", self.now);
         self.state.history.ledger = Ledger::read(&saved).expect("a ledger of ours");
-        self.state.accept(agents, Vec::new(), &[]);
+        self.take(agents);
         self.check();
     }
 

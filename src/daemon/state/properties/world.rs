@@ -6,6 +6,7 @@ use super::super::State;
 use super::host::{Disk, Held, Nature, Paper};
 use crate::model::{AgentName, Build, Deployment, Desired, Location, Own, Version, WireAgent};
 use crate::plan::history::AgentHistory;
+use crate::plan::turn::Turns;
 
 const A: &str = "490ac172dabecc867289079d48e84a66";
 const B: &str = "5f9ab5e81c386cde72c022d1b6d061d9";
@@ -159,7 +160,20 @@ impl World {
         }
         self.note(&format!("desire {wire:?}"));
         let desired = Desired::check(wire, &own()).expect("an entry that is followed");
-        self.state.accept(vec![desired], Vec::new(), &[]);
+        self.take(vec![desired]);
+    }
+
+    /// Takes over an answer. In every third world a download waits for its turn.
+    pub fn take(&mut self, agents: Vec<Desired>) {
+        let spread = if self.seed.is_multiple_of(3) { 3600 } else { 0 };
+        let turns = Turns {
+            host: self.seed.to_string(),
+            spread,
+            heard: self.now,
+            gap: 300,
+        };
+        self.state.takes_turns = spread > 0;
+        self.state.accept(agents, Vec::new(), &[], &turns);
     }
 
     pub fn desired(&self) -> Desired {

@@ -1,0 +1,29 @@
+//! Whose download waits for its turn: the hosts of a fleet install a release one after another, over `download_spread`.
+
+use super::State;
+use crate::model::Desired;
+use crate::plan::turn::Turns;
+
+impl State {
+    /// Notes when the turns come of what the server did not desire before.
+    pub(super) fn note_turns(&mut self, agents: &[Desired], turns: &Turns) {
+        for desired in agents {
+            let before = self.desired.of_server(&desired.name);
+            let is_same = before.is_some_and(|before| {
+                before.location == desired.location
+                    && before.release.build() == desired.release.build()
+            });
+            if !is_same {
+                let history = self.history.entry(&desired.name);
+                history.turn_at = Some(turns.of(desired)).filter(|_| turns.spread > 0);
+            }
+        }
+    }
+
+    /// Returns when the turn of a desired agent comes. None: it has come by `now`, or an operator does not wait for it.
+    pub(super) fn turn(&self, desired: &Desired, now: u64) -> Option<u64> {
+        let turn = self.history.get(&desired.name)?.turn_at?;
+        let waits = self.takes_turns && turn > now && self.desired.pin(&desired.name).is_empty();
+        waits.then_some(turn)
+    }
+}
