@@ -98,8 +98,8 @@ impl Daemon {
         self.heartbeats.failures = self.heartbeats.failures.saturating_add(1);
         self.counts.heartbeat_failures += 1;
         error.clone_into(&mut self.heartbeats.status.error);
-        let random = self.random.generate();
         let (interval, failures) = (self.config.interval, self.heartbeats.failures);
+        let random = || self.random.generate();
         let pause = schedule::heartbeat_backoff(interval, failures, retry_after, random);
         if !self.heartbeats.is_wanted {
             self.heartbeats.next_post = Instant::now() + pause;

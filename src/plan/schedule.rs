@@ -7,9 +7,6 @@ use std::time::Duration;
 const LONGEST_BACKOFF: Duration = Duration::from_secs(3600);
 /// The longest Retry-After that is obeyed: a typo in a proxy must not silence a fleet for a year.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(6 * 3600);
-/// Hosts that are sent away together come back over this many intervals: they are then half of the arrivals that they would be
-/// over one. A whole number, so that they also come evenly ever after.
-const RETURN_INTERVALS: u32 = 2;
 
 /// Seconds until a failed version is tried again, the first and the second time; then daily.
 const VERSION_RETRIES: [u64; 2] = [600, 3600];
@@ -34,21 +31,26 @@ pub fn next_heartbeat(interval: Duration, random: u64) -> Duration {
 }
 
 /// Returns the wait after `failures` failed heartbeats: full jitter up to interval × 2ⁿ, at most an hour, at least the
-/// interval. It is no shorter than the `Retry-After` of the server, in seconds, and up to two intervals: all hosts are told
-/// the same, and must not come back together.
+/// interval. `retry_after` is what the server asked for, in seconds: a host that it sends away leaves out so many heartbeats,
+/// and comes back when it would have sent a later one. There it is missed; at any other moment it would come in addition to
+/// those that were not sent away.
 pub fn heartbeat_backoff(
     interval: Duration,
     failures: u32,
     retry_after: Option<u64>,
-    random: u64,
+    mut random: impl FnMut() -> u64,
 ) -> Duration {
     let most = doubled(interval, failures).min(LONGEST_BACKOFF);
-    let backoff = part_of(most, random).max(interval);
+    let backoff = part_of(most, random()).max(interval);
     let Some(seconds) = retry_after else {
         return backoff;
     };
     let asked = Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER);
-    backoff.max(asked + part_of(interval.saturating_mul(RETURN_INTERVALS), random))
+    let mut wait = Duration::ZERO;
+    while wait < asked {
+        wait += next_heartbeat(interval, random());
+    }
+    backoff.max(wait)
 }
 
 /// Returns the wait of a host before it downloads a release, in seconds: its part of `spread`, which `random` chooses.
@@ -131,30 +133,30 @@ mod tests {
     fn a_failing_server_is_asked_less_often_each_time_but_at_least_hourly() {
         for failures in 1..200 {
             for random in SAMPLES {
-                let pause = heartbeat_backoff(MINUTES_5, failures, None, random);
+                let pause = heartbeat_backoff(MINUTES_5, failures, None, || random);
                 assert!(pause >= MINUTES_5 && pause <= LONGEST_BACKOFF, "{pause:?}");
             }
         }
-        let longest = |failures| heartbeat_backoff(MINUTES_5, failures, None, u64::MAX);
+        let longest = |failures| heartbeat_backoff(MINUTES_5, failures, None, || u64::MAX);
         assert_eq!(longest(1).as_secs(), 599);
         assert_eq!(longest(9).as_secs(), 3599);
         let day = Duration::from_secs(86_400);
-        assert_eq!(heartbeat_backoff(day, 3, None, u64::MAX), day);
+        assert_eq!(heartbeat_backoff(day, 3, None, || u64::MAX), day);
     }
 
     #[test]
-    fn a_server_that_names_a_wait_is_left_in_peace_for_it_and_then_asked_over_two_intervals() {
+    fn a_server_that_names_a_wait_is_left_in_peace_for_it_and_asked_at_a_later_heartbeat() {
         let wait = |retry_after, random| {
-            heartbeat_backoff(MINUTES_5, 1, Some(retry_after), random).as_secs()
+            heartbeat_backoff(MINUTES_5, 1, Some(retry_after), || random).as_secs()
         };
         for (retry_after, random, seconds) in [
-            (600, 0, 600),
+            (600, 0, 810),
             (600, u64::MAX / 2, 899),
-            (600, u64::MAX, 1199),
+            (600, u64::MAX, 659),
             (1, 0, 300),
-            (1, u64::MAX, 600),
+            (1, u64::MAX, 599),
             (86_400, 0, 6 * 3600),
-            (u64::MAX, u64::MAX, 6 * 3600 + 599),
+            (u64::MAX, u64::MAX, 6 * 3600 + 179),
         ] {
             assert_eq!(wait(retry_after, random), seconds, "{retry_after} {random}");
         }
