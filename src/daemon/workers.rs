@@ -239,7 +239,10 @@ impl Daemon {
         if is_unknown {
             self.heartbeats.check_by(soon);
         }
-        if self.report_end(name, task, attempt.failure.as_ref()) || is_unknown {
+        let changed = self.report_end(name, task, attempt.failure.as_ref());
+        // What is installed is started at once, and reported then. Otherwise a release would cost each host one heartbeat more.
+        let goes_on = matches!(task.step, Step::Install(_)) && attempt.failure.is_none();
+        if changed && !goes_on || is_unknown {
             self.heartbeats.is_report_due = true;
             self.heartbeats.report_by(soon);
         }

@@ -5,6 +5,7 @@ use crate::support::fault::Faults;
 use crate::support::host::Host;
 use crate::support::json::{self, Json as _, quote};
 use crate::support::platform::{arch, binary, command};
+use crate::support::prepared;
 use crate::support::wire::Answer;
 use miniserde::json::Value;
 use std::process::Command;
@@ -146,6 +147,24 @@ fn a_finished_transition_is_reported_at_once() {
     host.start();
     host.prompt();
     host.wait_running("demo", "1.0.0");
+}
+
+/// A fleet that installs a release within one interval would otherwise send three times its heartbeats in it.
+#[test]
+fn what_is_only_installed_is_reported_together_with_its_start() {
+    let mut host = Host::new();
+    host.set("interval", "60");
+    prepared::settle(&host, &[Agent::new("demo", "1.0.0")]);
+    host.publish(&Agent::new("demo", "1.0.1"));
+    host.desire(&[host.want("demo", "1.0.1")]);
+    host.start();
+    host.prompt();
+    host.wait_for("the switch to end", || {
+        host.log().contains("switch from 1.0.0 to 1.0.1: done")
+    });
+    let most = Duration::from_secs(2);
+    host.stays(most, "two heartbeats", || host.meta.count_beats() <= 2);
+    assert_eq!(host.reported("demo"), ("1.0.1".into(), "started".into()));
 }
 
 #[test]
