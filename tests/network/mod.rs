@@ -37,6 +37,9 @@ pub mod signatures;
 mod signing_keys;
 /// Servers that accept a connection and send nothing.
 mod silence;
+/// nginx as a cache for the hosts of a site.
+#[cfg(target_os = "linux")]
+mod site_cache;
 /// Unusual answers of stores and servers of configurations.
 pub mod store_answers;
 /// HTTPS.

@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::UNIX_EPOCH;
 
-struct Nginx {
+pub struct Nginx {
     root: PathBuf,
     log: PathBuf,
-    addr: String,
+    pub addr: String,
     process: Child,
 }
 
@@ -23,10 +23,23 @@ impl Nginx {
     /// Starts one process of nginx, which serves the directory `www` of the sandbox. Its log has the status and the headers of
     /// ranges of each request.
     fn start(host: &Host) -> Option<Self> {
+        let (addr, root) = (free("127.0.0.1"), host.dir.join("nginx/www"));
+        let mut server = format!(
+            "gzip_static always;\n\
+             server {{ listen {addr}; root {}; location /locked {{ return 401; }} add_header Via \"soci",
+            root.display()
+        )
+        .into_bytes();
+        server.extend(b"\xe9t\xe9\"; }\n");
+        Self::run(host, addr, &server)
+    }
+
+    /// Starts nginx with these directives in its block `http`. They make it listen at the address.
+    pub fn run(host: &Host, addr: String, http: &[u8]) -> Option<Self> {
         let dir = host.dir.join("nginx");
         let root = dir.join("www");
         fs::create_dir_all(&root).expect("a directory");
-        let (addr, at) = (free("127.0.0.1"), dir.display());
+        let at = dir.display();
         let mut text = format!(
             "daemon off; master_process off; pid {at}/pid; error_log {at}/errors;\n\
              events {{}}\n\
@@ -35,11 +48,11 @@ impl Nginx {
              access_log {at}/log ranges;\n\
              client_body_temp_path {at}/t1; proxy_temp_path {at}/t2; fastcgi_temp_path {at}/t3;\n\
              uwsgi_temp_path {at}/t4; scgi_temp_path {at}/t5;\n\
-             gzip_static always; keepalive_timeout 0;\n\
-             server {{ listen {addr}; root {at}/www; location /locked {{ return 401; }} add_header Via \"soci"
+             keepalive_timeout 0;\n"
         )
         .into_bytes();
-        text.extend(b"\xe9t\xe9\"; } }\n");
+        text.extend(http);
+        text.extend(b"}\n");
         let conf = dir.join("conf");
         fs::write(&conf, text).expect("a file");
         let mut command = Command::new("nginx");
@@ -65,7 +78,7 @@ impl Nginx {
         fs::write(file, bytes).expect("a file");
     }
 
-    fn url(&self, path: &str) -> String {
+    pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.addr)
     }
 
