@@ -70,13 +70,11 @@ impl Daemon {
     fn turns(&self) -> Turns {
         let heard = self.clock.now();
         let gap = heard.saturating_sub(self.heartbeats.status.answered);
-        // After a long silence the host has not heard at a random moment of it.
-        let longest = schedule::next_heartbeat(self.config.interval, u64::MAX);
         Turns {
             host: self.config.reported_hostname(),
             spread: self.config.download_spread,
             heard,
-            gap: gap.min(longest.as_secs()),
+            gap: schedule::even_gap(self.config.interval, gap),
         }
     }
 

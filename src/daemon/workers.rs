@@ -239,10 +239,7 @@ impl Daemon {
         if is_unknown {
             self.heartbeats.check_by(soon);
         }
-        let changed = self.report_end(name, task, attempt.failure.as_ref());
-        // What is installed is started at once, and reported then. Otherwise a release would cost each host one heartbeat more.
-        let goes_on = matches!(task.step, Step::Install(_)) && attempt.failure.is_none();
-        if changed && !goes_on || is_unknown {
+        if self.report_end(name, task, attempt.failure.as_ref()) || is_unknown {
             self.heartbeats.is_report_due = true;
             self.heartbeats.report_by(soon);
         }
@@ -252,7 +249,8 @@ impl Daemon {
         }
     }
 
-    /// Logs the end of a task. Returns false for the same failure as before.
+    /// Logs the end of a task. Returns whether the server is to hear of it soon: not of the same failure as before, and not of what
+    /// is only installed. That is started at once, and a release would cost each host one heartbeat more.
     fn report_end(&mut self, name: &AgentName, task: &Task, failure: Option<&Failure>) -> bool {
         let subject = Subject::StepError(name.clone());
         match failure {
@@ -260,7 +258,7 @@ impl Daemon {
                 self.on_change.clear(&subject);
                 self.on_change.clear(&Subject::Step(name.clone()));
                 log::info(format_args!("{name}: {}: done", task.step));
-                true
+                !matches!(task.step, Step::Install(_))
             }
             Some(failure) => {
                 let error = format!("{name}: {}", failure.error);

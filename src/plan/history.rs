@@ -284,11 +284,11 @@ impl AgentHistory {
             *death = schedule::dated_anew(*death, before, set);
         }
         // These are to come, but this clock has set them too.
-        for wait in [&mut self.retry_at, &mut self.restart_at]
-            .into_iter()
-            .chain(&mut self.turn_at)
-        {
+        for wait in [&mut self.retry_at, &mut self.restart_at] {
             *wait = schedule::dated_anew(*wait, u64::MAX, set);
+        }
+        if let Some(turn) = &mut self.turn_at {
+            *turn = schedule::dated_anew(*turn, u64::MAX, set);
         }
         if let Some(trial) = &mut self.trial {
             trial.since = schedule::dated_anew(trial.since, before, set);

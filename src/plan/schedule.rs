@@ -53,6 +53,12 @@ pub fn heartbeat_backoff(
     backoff.max(wait)
 }
 
+/// Returns the time, in seconds, of which the moment of a heartbeat is a random one: the `gap` since the one before, but no
+/// more than the longest pause. After an outage the hosts come back sooner than they were away.
+pub fn even_gap(interval: Duration, gap: u64) -> u64 {
+    gap.min(interval.as_secs() * 11 / 10)
+}
+
 /// Returns the wait of a host before it downloads a release, in seconds: its part of `spread`, which `random` chooses.
 /// `gap` is the time between the answer that named the release and the one before. The host has heard of it at a random moment of
 /// a gap, so a whole number of gaps brings the hosts to even moments of the spread; any part of it would not.

@@ -31,9 +31,8 @@ impl Turns {
             digest.add(part.as_bytes());
             digest.add(b" ");
         }
-        let bytes = digest.bytes();
-        let random = bytes.iter().take(8);
-        let random = random.fold(0, |random, byte| random << 8 | u64::from(*byte));
+        let first_half = u128::from_be_bytes(digest.bytes()) >> 64;
+        let random = u64::try_from(first_half).unwrap_or_default();
         self.heard + schedule::download_wait(self.spread, self.gap, random)
     }
 }

@@ -185,12 +185,11 @@ impl Host {
         let gap = self
             .answered
             .map_or(INTERVAL, |since| at.saturating_sub(since));
-        let longest = schedule::next_heartbeat(INTERVAL, u64::MAX);
         let turns = Turns {
             host: format!("host-{}", self.number),
             spread: scenario.download_spread,
             heard: clock(at.as_secs(), ahead),
-            gap: gap.min(longest).as_secs(),
+            gap: schedule::even_gap(INTERVAL, gap.as_secs()),
         };
         let mut history = AgentHistory {
             turn_at: Some(turns.of(release)),

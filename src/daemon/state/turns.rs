@@ -15,7 +15,7 @@ impl State {
             });
             if !is_same {
                 let history = self.history.entry(&desired.name);
-                history.turn_at = Some(turns.of(desired)).filter(|_| turns.spread > 0);
+                history.turn_at = (turns.spread > 0).then(|| turns.of(desired));
             }
         }
     }

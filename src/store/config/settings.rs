@@ -302,7 +302,7 @@ pub(super) static SETTINGS: [Setting; 14] = [
     Setting {
         key: "download_spread",
         default: Plain::Number(0),
-        wanted: "whole seconds from 0 to 604800, 0 for no wait",
+        wanted: "whole seconds from 0 to 604800",
         set: |config, value| {
             config.download_spread = value.number_or_none(SPREAD_LONGEST)?;
             Ok(())
