@@ -4,7 +4,6 @@
 
 use std::fs::File;
 use std::io;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::agent::paths::Paths;
@@ -12,6 +11,7 @@ use crate::agent::script_fault;
 use crate::agent::script_output::{self, Ending, ScriptOutput};
 use crate::error::{At, Error, Result};
 use crate::model::Version;
+use crate::os::command::Command;
 use crate::os::signals::Signals;
 use crate::os::spawn::{self, Process};
 use crate::os::walk::{self, Missing};
@@ -99,11 +99,11 @@ pub fn spawn(
     let dir = walk::open(&dir, paths.trusted, Missing::GiveUp)?;
     let missing = || io::Error::from_raw_os_error(libc::ENOENT);
     let dir = dir.ok_or_else(missing).at("run", &program)?;
-    let mut command = spawn::command("./control");
+    let mut command = Command::new("./control");
     command.arg(verb.word()).stdin(spawn::dev_null()?);
-    spawn::start_in(&mut command, dir);
+    command.start_in(dir);
     let process = pid_file
-        .map_or(Ok(()), |file| spawn::record_pid(&mut command, file))
+        .map_or(Ok(()), |file| command.record_pid(file).map(drop))
         .and_then(|()| start(&mut command, &output))
         .map_err(|error| {
             let hint = script_fault::hint(&error, &program);
@@ -121,7 +121,7 @@ pub fn spawn(
 pub fn spawn_check(mut command: Command, stdin: File, patience: Duration) -> Result<ScriptRun> {
     let output = script_output::create_nameless()?;
     command.stdin(stdin);
-    let process = start(&mut command, &output).at("run", command.get_program())?;
+    let process = start(&mut command, &output).at("run", command.program())?;
     let output = ScriptOutput::new("the check as its user", patience, output);
     Ok(ScriptRun::of_check(process, patience, output))
 }
@@ -136,19 +136,19 @@ pub fn fork_check(check: &dyn Fn(), patience: Duration) -> Result<ScriptRun> {
 
 /// Starts the command in a session of its own. Everything that it prints goes to `output`.
 fn start(command: &mut Command, output: &File) -> io::Result<Process> {
-    spawn::lead_session(command);
+    command.lead_session();
     command
         .stdout(output.try_clone()?)
         .stderr(output.try_clone()?);
     for _ in 0..BUSY_RETRIES {
-        match spawn::spawn(command) {
+        match command.spawn() {
             Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
                 std::thread::sleep(BUSY_PAUSE);
             }
             done => return done,
         }
     }
-    spawn::spawn(command)
+    command.spawn()
 }
 
 /// Asks a version for its status.

@@ -8,8 +8,8 @@
 use std::fs::File;
 use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Command, ExitStatus};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use miniserde::Serialize;
@@ -17,7 +17,8 @@ use miniserde::Serialize;
 use crate::error::{At, Result};
 use crate::log;
 use crate::net::rate;
-use crate::os::spawn::{self, Process};
+use crate::os::command::Command;
+use crate::os::spawn::Process;
 use crate::os::{fd, process};
 use crate::protocol::event::{Event, What};
 use crate::protocol::job;
@@ -76,13 +77,13 @@ impl Child {
             let (pipe, writer) = io::pipe()?;
             fd::set_nonblocking(pipe.as_raw_fd())?;
             command
-                .process_group(0)
+                .lead_group()
                 .stdin(job.try_clone()?)
                 .stdout(writer.try_clone()?)
                 .stderr(writer);
-            Ok::<_, io::Error>((spawn::spawn(&mut command)?, pipe))
+            Ok::<_, io::Error>((command.spawn()?, pipe))
         };
-        let (process, pipe) = begin().at("run", command.get_program())?;
+        let (process, pipe) = begin().at("run", command.program())?;
         let now = Instant::now();
         Ok(Self {
             process,
@@ -272,8 +273,8 @@ mod tests {
 
     /// Returns a child that runs this script.
     fn child(script: &str) -> Child {
-        let mut command = spawn::command("sh");
-        command.args(["-c", script]);
+        let mut command = Command::new("sh");
+        command.args(&["-c", script]);
         let patience = Patience {
             whole: Duration::from_secs(60),
             silent: None,

@@ -21,8 +21,9 @@ use super::reach;
 use super::request::Request;
 use crate::error::{At, Cause, Result};
 use crate::model::Network;
+use crate::os::command::Command;
 use crate::os::files;
-use crate::os::spawn::{self, Process};
+use crate::os::spawn::Process;
 use crate::os::walk::{self, Trusted};
 
 /// Where systems and Homebrew have it. PATH does not count: whoever can write there would choose what runs.
@@ -137,20 +138,21 @@ fn spawn(
     let (head, head_writer) = io::pipe()?;
     let (body, body_writer) = io::pipe()?;
     let printed = files::nameless_file()?;
-    let mut command = spawn::command(program);
-    spawn::set_environment(&mut command, &ENVIRONMENT);
-    spawn::limit_memory(&mut command, MEMORY_LIMIT);
-    spawn::keep_open(&mut command, head_writer.as_raw_fd());
+    let mut command = Command::new(program);
+    command
+        .environment(&ENVIRONMENT)
+        .limit_memory(MEMORY_LIMIT)
+        .keep_open(head_writer.as_raw_fd());
     let sent = request.body.as_deref().map(in_file).transpose()?;
     if let Some(file) = &sent {
-        spawn::keep_open(&mut command, file.as_raw_fd());
+        command.keep_open(file.as_raw_fd());
     }
     command
-        .args(ARGUMENTS)
+        .args(&ARGUMENTS)
         .stdin(config)
         .stdout(body_writer)
         .stderr(printed.try_clone()?);
-    let child = spawn::spawn(&mut command)?;
+    let child = command.spawn()?;
     // Its ends of the pipes: a curl that has ended must not keep this process waiting.
     drop(command);
     let transfer = Transfer {

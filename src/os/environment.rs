@@ -6,9 +6,6 @@ use std::io;
 use super::call::{c_string, check};
 
 /// Replaces the whole environment of this process by these variables. A variable with a NUL is an error.
-///
-/// It does not use std's `set_var`: a new child of `Command` inherits std's lock of the environment, held, and would wait
-/// for it for ever.
 pub fn replace_environment(variables: &[(&str, &str)]) -> io::Result<()> {
     clear();
     for (name, value) in variables {

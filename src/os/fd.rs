@@ -57,7 +57,7 @@ pub fn set_flag(fd: RawFd, flag: i32) -> io::Result<()> {
 }
 
 /// Makes `fd` refer to the open file `file`.
-pub fn duplicate(file: &File, fd: RawFd) -> io::Result<()> {
+pub fn duplicate(file: &impl AsRawFd, fd: RawFd) -> io::Result<()> {
     // SAFETY: dup2 takes integers only, and `fd` is open before and after the call.
     check(unsafe { libc::dup2(file.as_raw_fd(), fd) })
 }

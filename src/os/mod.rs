@@ -5,6 +5,8 @@
 pub mod call;
 /// The wall clock.
 pub mod clock;
+/// A program that a child becomes, and what the child does before. It inherits neither signal handlers nor descriptors.
+pub mod command;
 /// The user and groups of this process.
 pub mod credentials;
 /// Directories opened one by one by descriptor, so that nobody can swap them on the way.
@@ -43,7 +45,7 @@ pub mod remove;
 pub mod signals;
 /// The free space of a filesystem, and what an install leaves of it.
 pub mod space;
-/// Starts child processes that inherit neither signal handlers nor descriptors, and forks.
+/// Child processes: forks, and how they end.
 pub mod spawn;
 /// Users of this host: find, create and become one.
 pub mod user;

@@ -141,7 +141,7 @@ fn read(path: &str) -> String {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
-    use crate::os::spawn;
+    use crate::os::command::Command;
 
     #[test]
     fn a_process_is_below_its_own_directory_and_those_above_it_only() {
@@ -149,9 +149,10 @@ mod tests {
         let top = tmp.join(format!("occupants-{}", std::process::id()));
         let dir = top.join("demo/1.0");
         fs::create_dir_all(&dir).expect("it is made");
-        let mut command = spawn::command("sleep");
-        command.arg("60").current_dir(&dir);
-        let mut child = spawn::spawn(&mut command).expect("it runs");
+        let mut command = Command::new("sleep");
+        let start = fs::File::open(&dir).expect("it opens");
+        command.arg("60").start_in(start);
+        let mut child = command.spawn().expect("it runs");
         let pids = |dir: &Path| {
             let found = below(dir).into_iter();
             found

@@ -7,12 +7,11 @@ use std::ffi::{CStr, OsStr, OsString};
 use std::io;
 #[cfg(target_os = "linux")]
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use super::command::Command;
+use super::disk;
 use super::walk::{self, Trusted};
-use super::{disk, spawn};
 use crate::error::{At, Result};
 #[cfg(target_os = "linux")]
 use crate::model::one_spelling;
@@ -51,12 +50,12 @@ impl OwnProgram {
     pub fn command(&self, role: &str, sudo: Option<&str>) -> Result<Command> {
         let mut command = if let Some(sudo) = sudo {
             walk::check(&self.path, Trusted::strict())?;
-            let mut command = spawn::command(sudo);
-            command.args(["-n", "--"]).arg(&self.path);
+            let mut command = Command::new(sudo);
+            command.args(&["-n", "--"]).arg(&self.path);
             command
         } else {
-            let mut command = spawn::command(self.path());
-            command.arg0("ops-updater");
+            let mut command = Command::new(self.path());
+            command.name("ops-updater");
             command
         };
         command.arg(role);

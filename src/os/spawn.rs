@@ -1,110 +1,15 @@
-//! What std's `Command` lacks: a child inherits no signal handler and no blocked signal, can lead a session, can write its pid
-//! to a file before its program starts, and keeps its number until it is reaped. Also a fork without exec. Decides nothing.
+//! Child processes: a fork that goes on in this program or becomes another, and what the end of a child says. Decides nothing.
 #![allow(unsafe_code)]
-#![expect(clippy::disallowed_methods, reason = "it starts processes")]
+#![expect(clippy::disallowed_methods, reason = "it opens /dev/null")]
 
-use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
-use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::io;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, ExitStatus};
+use std::process::ExitStatus;
 
-use super::{call, environment, fd, limits, signals};
+use super::{call, fd, signals};
 use crate::error::{At, Result};
-
-/// Returns a command whose child inherits no handler and no blocked signal. Start it with `spawn`.
-pub fn command(program: impl AsRef<OsStr>) -> Command {
-    let mut command = Command::new(program);
-    let reset = || {
-        reset_signals();
-        Ok(())
-    };
-    // SAFETY: the closure calls signal(2) and sigprocmask(2), which are async-signal-safe, and uses only its own stack.
-    unsafe { command.pre_exec(reset) };
-    command
-}
-
-/// Starts what `command` returned. Returns when the program has started, or the error why it has not.
-///
-/// Not `Command::spawn`: it takes an error while it waits for the program for a success, its `Child` can be reaped by
-/// accident while its group is signalled, and a second way to fork is 7 KB of code.
-pub fn spawn(command: &mut Command) -> io::Result<Process> {
-    // Both ends close when the program starts, and only a failure is written to it.
-    let (mut failure, mut report) = io::pipe()?;
-    let mut process = Process::fork_with(|| {
-        let errno = command.exec().raw_os_error().unwrap_or(libc::EINVAL);
-        let _ = report.write_all(&errno.to_ne_bytes());
-    })?;
-    drop(report);
-    let mut errno = [0; 4];
-    match failure.read_exact(&mut errno) {
-        Err(end) if end.kind() == io::ErrorKind::UnexpectedEof => Ok(process),
-        Err(error) => Err(error),
-        Ok(()) => {
-            process.wait()?;
-            Err(io::Error::from_raw_os_error(i32::from_ne_bytes(errno)))
-        }
-    }
-}
-
-/// Makes the child the leader of a session and of a process group.
-pub fn lead_session(command: &mut Command) {
-    let lead = || {
-        // SAFETY: setsid(2) touches no memory.
-        call::check(unsafe { libc::setsid() })
-    };
-    // SAFETY: setsid(2) is async-signal-safe, and an error made from errno does not allocate.
-    unsafe { command.pre_exec(lead) };
-}
-
-/// Makes the child start in this directory, wherever its path leads by then.
-pub fn start_in(command: &mut Command, dir: File) {
-    let enter = move || {
-        // SAFETY: fchdir(2) takes an open descriptor and touches no memory.
-        call::check(unsafe { libc::fchdir(dir.as_raw_fd()) })
-    };
-    // SAFETY: fchdir(2) is async-signal-safe, and an error made from errno does not allocate.
-    unsafe { command.pre_exec(enter) };
-}
-
-/// Gives the child these variables and no others. `Command` could do it too, with maps of variables that are 9 KB of code.
-pub fn set_environment(command: &mut Command, variables: &'static [(&str, &str)]) {
-    let replace = || environment::replace_environment(variables);
-    // SAFETY: the child may allocate: it is the copy of a process with one thread, so no other thread holds a lock of libc.
-    unsafe { command.pre_exec(replace) };
-}
-
-/// Lets the child inherit an open file under the number that it has here.
-pub fn keep_open(command: &mut Command, file: RawFd) {
-    let keep = move || fd::open_on_exec(file);
-    // SAFETY: fcntl(2) is async-signal-safe, and an error made from errno does not allocate.
-    unsafe { command.pre_exec(keep) };
-}
-
-/// Gives the child this soft limit of its address space in place of ours, as far as the hard limit allows it.
-pub fn limit_memory(command: &mut Command, bytes: u64) {
-    let set = move || limits::replace_memory_limit(bytes);
-    // SAFETY: getrlimit(2) and setrlimit(2) are async-signal-safe, and an error made from errno does not allocate.
-    unsafe { command.pre_exec(set) };
-}
-
-/// Makes the child write its pid to the file before its program starts, so that it never runs without a record.
-pub fn record_pid(command: &mut Command, pid_file: &File) -> io::Result<()> {
-    let mut pid_file = pid_file.try_clone()?;
-    let record = move || {
-        // If the command is started again after it was busy, the pid of the first child is there. The child runs even if its
-        // pid cannot be written.
-        let emptied = pid_file.set_len(0).and_then(|()| pid_file.rewind());
-        let _ = emptied.and_then(|()| write!(pid_file, "{}", std::process::id()));
-        Ok(())
-    };
-    // SAFETY: ftruncate(2), lseek(2), getpid(2) and write(2) are async-signal-safe. A `File` has neither buffer nor lock, and
-    // formatting an integer uses only the stack.
-    unsafe { command.pre_exec(record) };
-    Ok(())
-}
 
 /// Opens /dev/null, as input and output of a child.
 pub fn dev_null() -> Result<File> {
@@ -114,7 +19,7 @@ pub fn dev_null() -> Result<File> {
 }
 
 /// Restores the default actions and unblocks all signals, in a new child in which all are blocked.
-fn reset_signals() {
+pub(super) fn reset_signals() {
     #[cfg(target_os = "linux")]
     for signal in 1..=64 {
         // A struct of the kernel is 20 or 32 bytes: the action, 0 for the default one, flags, the address of code to return by,
@@ -172,7 +77,7 @@ impl Process {
     }
 
     /// Forks a child that calls `work`, with all signals blocked, and ends.
-    fn fork_with(work: impl FnOnce()) -> io::Result<Self> {
+    pub(super) fn fork_with(work: impl FnOnce()) -> io::Result<Self> {
         // The child inherits the mask. Otherwise a signal would run the handler in the child, and the handler writes to a
         // pipe that parent and child share.
         signals::block_signals();
@@ -299,126 +204,6 @@ mod tests {
     use super::super::{files, process};
     use super::*;
 
-    /// Runs the program and returns how it ended and what it printed.
-    #[cfg(target_os = "linux")]
-    fn run(words: &[&str], prepare: impl Fn(&mut Command)) -> (ExitStatus, String) {
-        let output = files::nameless_file().expect("it is made");
-        let mut command = command(words[0]);
-        command
-            .args(&words[1..])
-            .stdin(dev_null().expect("it opens"))
-            .stdout(output.try_clone().expect("it is copied"))
-            .stderr(output.try_clone().expect("it is copied"));
-        prepare(&mut command);
-        let mut child = spawn(&mut command).expect("it runs");
-        let status = child.wait().expect("it is ours");
-        (status, text_of(&output))
-    }
-
-    fn text_of(output: &File) -> String {
-        files::read_text(output, 0, 65_536).expect("it is read")
-    }
-
-    fn wait(process: &mut Process) -> ExitStatus {
-        loop {
-            if let Some(status) = process.try_wait().expect("it is ours") {
-                return status;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(2));
-        }
-    }
-
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn a_child_inherits_no_descriptor_and_no_signal() {
-        // As the program does at its start.
-        fd::close_inherited_on_exec();
-        let _ours = dev_null().expect("it opens");
-        // The fourth is the directory that ls reads.
-        let (_, text) = run(&["ls", "/proc/self/fd"], lead_session);
-        assert_eq!(text, "0\n1\n2\n3\n");
-        // SIGPIPE, which std ignores in this process, among them.
-        let (_, text) = run(&["grep", "^Sig[BI]", "/proc/self/status"], |_| ());
-        for line in text.lines() {
-            let mask = line.split('\t').nth(1).unwrap_or_default();
-            let mask = u64::from_str_radix(mask, 16).expect("a mask");
-            // qemu keeps signal 32 for itself. The integration tests check it, where no emulator runs.
-            assert_eq!(mask & !(1 << 31), 0, "{line}");
-        }
-        assert_eq!(text.lines().count(), 2);
-    }
-
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn a_child_leads_a_session_if_requested() {
-        let stat = ["sh", "-c", "echo $$; cut -d ' ' -f 5,6 /proc/$$/stat"];
-        let led = |prepare: fn(&mut Command)| {
-            let (_, text) = run(&stat, prepare);
-            let numbers: Vec<u32> = text.split_whitespace().flat_map(str::parse).collect();
-            let [pid, group, session] = numbers[..] else {
-                panic!("{text}");
-            };
-            (pid == group, pid == session)
-        };
-        assert_eq!(led(|_| ()), (false, false));
-        assert_eq!(led(lead_session), (true, true));
-    }
-
-    #[test]
-    fn a_pid_is_written_before_the_program_starts_and_its_whole_group_can_be_signalled() {
-        let pid_file = files::nameless_file().expect("it is made");
-        let mut command = command("sh");
-        command.args(["-c", "sleep 60 & wait"]);
-        lead_session(&mut command);
-        record_pid(&mut command, &pid_file).expect("the file is copied");
-        let mut process = spawn(&mut command).expect("it runs");
-        assert_eq!(text_of(&pid_file), process.id().to_string());
-        assert_eq!(process.try_wait().expect("it is ours"), None);
-        assert!(process::signal_group(process.id(), libc::SIGTERM));
-        for _ in 0..2 {
-            assert_eq!(wait(&mut process).signal(), Some(libc::SIGTERM));
-        }
-    }
-
-    #[test]
-    fn a_child_that_has_ended_keeps_its_number_until_it_is_reaped() {
-        let started = spawn(command("sh").args(["-c", "exit 3"]));
-        let mut process = started.expect("it runs");
-        assert_eq!(wait(&mut process).code(), Some(3));
-        let pid = process.id();
-        let exists = || process::Handle::open(pid).signal(0).is_ok();
-        assert!(exists());
-        process.reap();
-        assert!(!exists());
-        assert_eq!(wait(&mut process).code(), Some(3));
-    }
-
-    #[test]
-    fn a_command_that_is_started_again_leaves_one_pid() {
-        let pid_file = files::nameless_file().expect("it is made");
-        let mut command = command("true");
-        record_pid(&mut command, &pid_file).expect("the file is copied");
-        for _ in 0..2 {
-            let mut child = spawn(&mut command).expect("it runs");
-            child.wait().expect("it is ours");
-            assert_eq!(text_of(&pid_file), child.id().to_string());
-        }
-    }
-
-    #[test]
-    fn a_program_that_cannot_run_leaves_no_child_and_returns_the_cause() {
-        for (program, errno) in [
-            ("/no/such/file", libc::ENOENT),
-            ("no-such-tool", libc::ENOENT),
-            ("/etc/passwd", libc::EACCES),
-        ] {
-            let mut command = command(program);
-            lead_session(&mut command);
-            let error = spawn(&mut command).err().expect("it cannot run");
-            assert_eq!(error.raw_os_error(), Some(errno), "{program}");
-        }
-    }
-
     #[test]
     fn a_fork_works_in_its_own_session_and_ends() {
         let output = files::nameless_file().expect("it is made");
@@ -431,7 +216,8 @@ mod tests {
             unsafe { libc::write(libc::STDOUT_FILENO, output.as_ptr().cast(), output.len()) };
         };
         let mut process = Process::fork(&work, &dev_null, &output).expect("it begins");
-        assert_eq!(wait(&mut process).code(), Some(0));
-        assert_eq!(text_of(&output), "leader");
+        assert_eq!(process.wait().expect("it is ours").code(), Some(0));
+        let text = files::read_text(&output, 0, 65_536).expect("it is read");
+        assert_eq!(text, "leader");
     }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{At, Cause, Error, Result};
 
+use super::command::Command;
 use super::{credentials, disk, environment, files, lock, spawn};
 
 /// The deadline of a tool: a directory server may not answer.
@@ -237,13 +238,13 @@ fn output(
 ) -> io::Result<(bool, String)> {
     let output = files::nameless_file()?;
     let errors = if with_errors { &output } else { dev_null };
-    let mut tool = spawn::command(program);
-    spawn::set_environment(&mut tool, &TOOL_ENVIRONMENT);
-    tool.args(arguments)
+    let mut tool = Command::new(program);
+    tool.environment(&TOOL_ENVIRONMENT)
+        .args(arguments)
         .stdin(dev_null.try_clone()?)
         .stdout(output.try_clone()?)
         .stderr(errors.try_clone()?);
-    let mut child = spawn::spawn(&mut tool)?;
+    let mut child = tool.spawn()?;
     let give_up = Instant::now() + TOOL_DEADLINE;
     loop {
         if let Some(status) = child.try_wait()? {
