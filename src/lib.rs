@@ -61,9 +61,6 @@ pub mod md5;
 /// The keys and signatures of minisign.
 mod minisign;
 
-/// A reader of gzip files with several members.
-pub mod gzip;
-
 /// Version and architecture, as compiled in.
 pub mod build_info;
 

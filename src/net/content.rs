@@ -3,8 +3,8 @@
 use std::io::{self, Read};
 
 use crate::error::Cause;
-use crate::gzip::{self, Gzip};
 use crate::text::brief;
+use gzip::Gzip;
 
 /// Bytes that are inflated at once.
 const CHUNK: usize = 64 << 10;

@@ -16,7 +16,6 @@ use super::pace::Pace;
 use super::rate::Throttle;
 use super::signature::{Seal, Signer};
 use crate::error::{At, Error, Kind, Result};
-use crate::gzip;
 use crate::md5::Digest;
 use crate::os::{disk, space};
 use crate::text::brief;

@@ -23,7 +23,6 @@ use super::redirect;
 use super::request::Request;
 use super::transport::send;
 use crate::error::{At, Cause, Error, Result};
-use crate::gzip;
 use crate::model::{HAS_USER, has_same_origin, has_user, is_url};
 use crate::net::stores;
 use crate::text::{before, without_passwords};

@@ -25,6 +25,9 @@ const KNOWN: [(&str, bool); 11] = [
     ("ascii", false),
 ];
 
+/// Crates of this source tree.
+const OWN: [&str; 2] = ["ops-updater-gzip", "rle-decode-fast"];
+
 /// Runs `contrib/pack sbom all` after these lines of shell. Returns the directory of the lists.
 fn lists(host: &Host, target: &str, before: &str) -> PathBuf {
     let target = host.dir.join(target);
@@ -69,6 +72,9 @@ fn check_crate(component: &Value, locked: &[[String; 3]]) -> String {
     let license = license.field("expression").text();
     let is_expression = !license.is_empty() && !license.contains('/');
     assert!(is_expression, "{name}: {license}");
+    if OWN.contains(&name) {
+        return name.to_owned();
+    }
     let hash = &component.field("hashes").items()[0];
     let row = [name, version, hash.field("content").text()].map(str::to_owned);
     assert!(locked.contains(&row), "{row:?} is not in Cargo.lock");

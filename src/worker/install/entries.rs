@@ -6,7 +6,6 @@ use std::mem;
 
 use tar::Header;
 
-use crate::gzip;
 use crate::worker::install::entry_path::NAME_LIMIT;
 use crate::worker::install::header::{self, BLOCK, is_sound, number, text};
 use crate::worker::install::pax::{self, Records};

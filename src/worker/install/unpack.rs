@@ -10,13 +10,13 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use crate::error::{At, Cause, Error, Result};
-use crate::gzip::Gzip;
 use crate::net::download::Verified;
 use crate::os::{disk, space};
 use crate::text;
 use crate::worker::install::entries::{Entries, Entry, Kind, Next};
 use crate::worker::install::entry_path::{check_depth, check_link, inner_path, parts};
 use crate::worker::install::size::{self, Bounded, TOO_LARGE, UNPACKED_LIMIT, at_most};
+use gzip::Gzip;
 
 const ENTRY_LIMIT: u32 = 65_536;
 /// Bytes that are read at once.

@@ -6,7 +6,7 @@
 use std::io::Read;
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
-use ops_updater::gzip::Gzip;
+use gzip::Gzip;
 use ops_updater_fuzz::members::{self, Fault};
 
 fuzz_target!(|bytes: &[u8]| {

@@ -28,6 +28,7 @@ const CHUNK: usize = 64 << 10;
 pub struct Gzip<'a> {
     /// None after the last member.
     member: Option<Member<'a>>,
+    checksum: Checksum,
 }
 
 struct Member<'a> {
@@ -38,13 +39,21 @@ struct Member<'a> {
 }
 
 impl<'a> Gzip<'a> {
+    /// Reads the header of the first member.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, or is not that of a gzip file.
     pub fn new(inner: impl Read + 'a) -> io::Result<Self> {
-        let member = Some(Member::open(Source::new(inner))?);
-        Ok(Self { member })
+        Ok(Self {
+            member: Some(Member::open(Source::new(inner))?),
+            checksum: Checksum::new(),
+        })
     }
 }
 
 /// Returns which program compressed a file that begins like this.
+#[must_use]
 pub fn compression(head: &[u8]) -> Option<&'static str> {
     let found = COMPRESSIONS
         .iter()
@@ -57,7 +66,7 @@ impl Read for Gzip<'_> {
         while let Some(member) = &mut self.member {
             let got = member.inflate.read(buffer)?;
             if got > 0 || buffer.is_empty() {
-                member.crc = crc32(member.crc, &buffer[..got]);
+                member.crc = self.checksum.add(member.crc, &buffer[..got]);
                 // Wraps like the size in the trailer.
                 #[expect(clippy::cast_possible_truncation)]
                 {
@@ -75,6 +84,7 @@ impl Read for Gzip<'_> {
 }
 
 impl<'a> Member<'a> {
+    #[cold]
     fn open(mut source: Source<'a>) -> io::Result<Self> {
         let mut head = [0; 10];
         source.fill(&mut head)?;
@@ -103,6 +113,7 @@ impl<'a> Member<'a> {
     }
 
     /// Checks the trailer and opens the next member, if there is one.
+    #[cold]
     fn next(self) -> io::Result<Option<Self>> {
         let mut source = self.inflate.into_inner();
         let mut trailer = [0; 8];
@@ -129,28 +140,29 @@ type Fill<'a> = Box<dyn FnMut(&mut [u8]) -> io::Result<usize> + 'a>;
 struct Source<'a> {
     more: Fill<'a>,
     chunk: Vec<u8>,
-    /// `chunk[at..end]` is not read yet.
+    /// `chunk[at..]` is not read yet.
     at: usize,
-    end: usize,
 }
 
 impl<'a> Source<'a> {
     fn new(mut inner: impl Read + 'a) -> Self {
         Self {
             more: Box::new(move |chunk| inner.read(chunk)),
-            chunk: vec![0; CHUNK],
+            chunk: Vec::new(),
             at: 0,
-            end: 0,
         }
     }
 
     /// Returns the next bytes; none at the end.
     fn ahead(&mut self) -> io::Result<&[u8]> {
-        if self.at == self.end {
-            (self.at, self.end) = (0, 0);
-            self.end = (self.more)(&mut self.chunk)?;
+        if self.at == self.chunk.len() {
+            self.at = 0;
+            self.chunk.resize(CHUNK, 0);
+            let got = (self.more)(&mut self.chunk);
+            self.chunk.truncate(*got.as_ref().unwrap_or(&0));
+            got?;
         }
-        Ok(&self.chunk[self.at..self.end])
+        Ok(&self.chunk[self.at..])
     }
 
     /// Counts the bytes that are left, for an error.
@@ -170,6 +182,7 @@ impl<'a> Source<'a> {
         io::Error::other(cause)
     }
 
+    #[cold]
     fn fill(&mut self, mut buffer: &mut [u8]) -> io::Result<()> {
         while !buffer.is_empty() {
             let got = self.read(buffer)?;
@@ -182,6 +195,7 @@ impl<'a> Source<'a> {
         Ok(())
     }
 
+    #[cold]
     fn byte(&mut self) -> io::Result<u8> {
         let mut byte = [0];
         self.fill(&mut byte)?;
@@ -200,10 +214,8 @@ impl Read for Source<'_> {
 
     #[inline]
     fn read_exact(&mut self, buffer: &mut [u8]) -> io::Result<()> {
-        if let [only] = buffer
-            && self.at < self.end
-        {
-            *only = self.chunk[self.at];
+        if let ([only], Some(next)) = (&mut *buffer, self.chunk.get(self.at)) {
+            *only = *next;
             self.at += 1;
             return Ok(());
         }
@@ -211,28 +223,53 @@ impl Read for Source<'_> {
     }
 }
 
-/// Continues the CRC-32 (section 8 of RFC 1952) of the bytes before; 0 at the start.
-fn crc32(before: u32, bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!before, |crc, byte| {
-        TABLE[usize::from(crc.to_le_bytes()[0] ^ byte)] ^ (crc >> 8)
-    })
+/// Bytes that the checksum takes at once.
+const AT_ONCE: usize = 8;
+
+/// Computes the CRC-32 of section 8 of RFC 1952.
+struct Checksum {
+    /// The first table has the remainder of each byte, the one after it that of the byte and a zero, and so on.
+    tables: Vec<[u32; 256]>,
 }
 
-const TABLE: [u32; 256] = {
-    let mut table = [0; 256];
-    let mut byte: u32 = 0;
-    while byte < 256 {
-        let mut crc = byte;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = (crc >> 1) ^ (if crc & 1 == 1 { 0xedb8_8320 } else { 0 });
-            bit += 1;
+impl Checksum {
+    fn new() -> Self {
+        let mut tables = vec![[0_u32; 256]; AT_ONCE];
+        for (byte, entry) in (0..).zip(&mut tables[0]) {
+            *entry = byte;
+            for _ in 0..8 {
+                *entry = (*entry >> 1) ^ (if *entry & 1 == 1 { 0xedb8_8320 } else { 0 });
+            }
         }
-        table[byte as usize] = crc;
-        byte += 1;
+        for zeros in 1..AT_ONCE {
+            for byte in 0..256 {
+                let crc = tables[zeros - 1][byte];
+                tables[zeros][byte] = tables[0][usize::from(crc.to_le_bytes()[0])] ^ (crc >> 8);
+            }
+        }
+        Self { tables }
     }
-    table
-};
+
+    /// Continues the checksum of the bytes before; 0 at the start.
+    fn add(&self, before: u32, bytes: &[u8]) -> u32 {
+        let (mut crc, mut chunks) = (!before, bytes.chunks_exact(AT_ONCE));
+        for chunk in &mut chunks {
+            let mut sum = 0;
+            for ((byte, old), table) in chunk
+                .iter()
+                .zip(u64::from(crc).to_le_bytes())
+                .zip(self.tables.iter().rev())
+            {
+                sum ^= table[usize::from(byte ^ old)];
+            }
+            crc = sum;
+        }
+        for byte in chunks.remainder() {
+            crc = self.tables[0][usize::from(crc.to_le_bytes()[0] ^ byte)] ^ (crc >> 8);
+        }
+        !crc
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -247,7 +284,7 @@ mod tests {
         bytes.extend(length.to_le_bytes());
         bytes.extend((!length).to_le_bytes());
         bytes.extend(text);
-        bytes.extend(crc32(0, text).to_le_bytes());
+        bytes.extend(Checksum::new().add(0, text).to_le_bytes());
         bytes.extend(u32::from(length).to_le_bytes());
         bytes
     }
@@ -261,8 +298,12 @@ mod tests {
     #[test]
     fn the_checksum_is_the_one_of_the_rfc() {
         // The check value of CRC-32/ISO-HDLC.
-        assert_eq!(crc32(0, b"123456789"), 0xcbf4_3926);
-        assert_eq!(crc32(crc32(0, b"1234"), b"56789"), 0xcbf4_3926);
+        let checksum = Checksum::new();
+        assert_eq!(checksum.add(0, b"123456789"), 0xcbf4_3926);
+        assert_eq!(
+            checksum.add(checksum.add(0, b"1234"), b"56789"),
+            0xcbf4_3926
+        );
     }
 
     #[test]
