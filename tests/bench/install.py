@@ -58,27 +58,19 @@ def make_tree(sandbox, kind, started):
     return tree
 
 
-def settle():
-    """Leaves nothing of an earlier run for the disk to do."""
-    os.sync()
-
-
 def install_by_tools(sandbox, url, before=()):
-    work = sandbox.fresh("work")
-    settle()
-    script = TOOLS.format(work=work, url=url)
-    cost = run([*before, "sh", "-c", script])
-    shutil.rmtree(work)
-    return cost
+    work = sandbox.unused("work")
+    os.mkdir(work)
+    os.sync()
+    return run([*before, "sh", "-c", TOOLS.format(work=work, url=url)])
 
 
 def install_by_updater(sandbox, binary, kind, started, before=()):
     """Installs until `control start` is called. It is the command `apply`, which has begun with nothing."""
-    work = sandbox.fresh("work")
     command, own = sandbox.updater(binary)
-    entry = sandbox.desired(kind, "1.0.0")
+    entry = sandbox.desired(kind, "1.0.0", work=sandbox.unused("work"))
     desired = sandbox.write("desired.json", json.dumps([entry]))
-    settle()
+    os.sync()
     began = time.monotonic()
     with open(f"{own}/output", "w", encoding="utf-8") as output:
         process = subprocess.Popen([*before, *command, "apply", desired], stdout=output, stderr=output)
@@ -87,9 +79,7 @@ def install_by_updater(sandbox, binary, kind, started, before=()):
     wall = time.monotonic() - began
     # What follows is the watch over the start. The signal ends it, and the worker that installed was waited for.
     process.send_signal(signal.SIGTERM)
-    cost = finish(process, began, wall)
-    shutil.rmtree(work)
-    return cost
+    return finish(process, began, wall)
 
 
 def system_calls(sandbox, install):
@@ -136,6 +126,7 @@ def print_ways(sandbox, title, ways, pairs):
                      spread([cost.cpu for cost in costs[name]]), spread(cpu),
                      f"{sum(calls.values()):,}" if calls else "no strace",
                      ", ".join(f"{call} {count:,}" for call, count in frequent(calls))])
+    sandbox.remove("work")
     table(f"{title}, {pairs} pairs", ["", "wall s", "ratio", "CPU s", "ratio", "calls", "most frequent"], rows)
 
 

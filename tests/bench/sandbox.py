@@ -1,5 +1,6 @@
 """A directory with an nginx as release store, and what the sections share: samples of agents, runs with their cost, tables."""
 
+import glob
 import hashlib
 import json
 import os
@@ -42,6 +43,7 @@ class Cost:
 
 class Sandbox:
     def __enter__(self):
+        self.count = 0
         self.dir = tempfile.mkdtemp(prefix="ops-updater-bench-")
         self.www = self.path("www")
         os.makedirs(f"{self.www}/{ARCH}")
@@ -77,6 +79,16 @@ class Sandbox:
         shutil.rmtree(path, ignore_errors=True)
         os.mkdir(path)
         return path
+
+    def unused(self, name):
+        """Returns a path that no file had before: ext4 searches long for an inode if many were removed a moment ago."""
+        self.count += 1
+        return self.path(f"{name}.{self.count}")
+
+    def remove(self, name):
+        """Removes all paths of this name that `unused` returned."""
+        for path in glob.glob(self.path(f"{name}.*")):
+            shutil.rmtree(path)
 
     def publish(self, name, version, tree):
         """Packs the tree as a release, with its .md5 file beside it. Returns the path of the tarball below the store."""
