@@ -145,6 +145,15 @@ pub fn sync_dir(dir: &Path) -> Result<()> {
     File::open(dir).at("open", dir)?.sync_all().at("sync", dir)
 }
 
+/// Syncs the whole file system of the directory, if the system can do that.
+pub fn sync_file_system(dir: &Path) -> Result<()> {
+    if !files::can_sync_file_system() {
+        return Ok(());
+    }
+    let file = File::open(dir).at("open", dir)?;
+    files::sync_file_system(&file).at("sync", dir)
+}
+
 /// Creates the directory and its missing parents.
 pub fn make_dir(dir: &Path) -> Result<()> {
     if is_dir(dir) {

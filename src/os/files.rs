@@ -10,7 +10,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::FromRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -62,6 +62,48 @@ pub fn nameless_file() -> io::Result<File> {
         File::from_raw_fd(fd)
     };
     Ok(file)
+}
+
+/// Lets the disk begin to write the file, so that a later sync finds little to wait for. Promises nothing; the sync does.
+pub fn start_write_back(file: &File) {
+    #[cfg(target_os = "linux")]
+    // SAFETY: sync_file_range takes integers only. The sync reports what goes wrong.
+    unsafe {
+        libc::sync_file_range(file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = file;
+}
+
+/// Returns whether `sync_file_system` syncs, and reports what the disk failed to write. Linux does so since 5.8, which is also
+/// the first to know faccessat2(2).
+pub fn can_sync_file_system() -> bool {
+    #[cfg(target_os = "linux")]
+    // SAFETY: the path is NUL-terminated.
+    unsafe {
+        libc::syscall(
+            libc::SYS_faccessat2,
+            libc::AT_FDCWD,
+            c"/".as_ptr(),
+            libc::F_OK,
+            0,
+        ) == 0
+    }
+    #[cfg(not(target_os = "linux"))]
+    false
+}
+
+/// Syncs the whole file system of an open file, with what other programs have written to it.
+#[cfg(target_os = "linux")]
+pub fn sync_file_system(file: &File) -> io::Result<()> {
+    // SAFETY: syncfs takes an integer only.
+    check(unsafe { libc::syncfs(file.as_raw_fd()) })
+}
+
+/// There is no such call: `can_sync_file_system` returns false.
+#[cfg(not(target_os = "linux"))]
+pub fn sync_file_system(_: &File) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// The properties of a file system that decide whether files can be installed there.

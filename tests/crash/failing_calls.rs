@@ -48,7 +48,7 @@ impl Fault {
             | Change::Chmod(_)
             | Change::Unlink(_)
             | Change::RemoveDir(_) => self != Self::Full,
-            Change::Sync(_) => self == Self::Error,
+            Change::Sync(_) | Change::SyncAll(_) => self == Self::Error,
             Change::Tell | Change::Spawn(..) | Change::Signal(_) => false,
         }
     }

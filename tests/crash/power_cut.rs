@@ -222,7 +222,7 @@ fn a_power_cut_between_any_two_steps_leaves_whole_versions_and_files() {
 /// Asserts that the check fails without the syncs of any one file or directory. Returns how many of these there are.
 fn every_sync_is_needed(run: &Run) -> usize {
     let target = |step: &Step| match &step.change {
-        Change::Sync(_) => step
+        Change::Sync(_) | Change::SyncAll(_) => step
             .key
             .split_once('#')
             .map(|(target, _)| target.to_owned()),

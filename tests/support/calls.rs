@@ -18,6 +18,8 @@ pub enum Change {
     Chmod(PathBuf),
     /// fsync or a similar call, of a file or a directory.
     Sync(PathBuf),
+    /// syncfs of the file system that this file is on.
+    SyncAll(PathBuf),
     Rename(PathBuf, PathBuf),
     Exchange(PathBuf, PathBuf),
     Unlink(PathBuf),
@@ -50,6 +52,7 @@ impl Change {
             Self::Truncate(path) => format!("truncate {}", name(path)),
             Self::Chmod(path) => format!("chmod {}", name(path)),
             Self::Sync(path) => format!("sync {}", name(path)),
+            Self::SyncAll(path) => format!("syncfs {}", name(path)),
             Self::Rename(from, to) => format!("rename {} {}", name(from), name(to)),
             Self::Exchange(from, to) => format!("exchange {} {}", name(from), name(to)),
             Self::Unlink(path) => format!("unlink {}", name(path)),
@@ -78,6 +81,7 @@ pub fn change(call: &Call, sandbox: &Path) -> Option<Change> {
         | Change::Truncate(path)
         | Change::Chmod(path)
         | Change::Sync(path)
+        | Change::SyncAll(path)
         | Change::Rename(path, _)
         | Change::Exchange(path, _)
         | Change::Unlink(path)
@@ -102,6 +106,7 @@ fn understood(call: &Call) -> Option<Change> {
         libc::SYS_writev => write(call, gathered(call.pid, arg[1], length(arg[2])))?,
         libc::SYS_ftruncate => Change::Truncate(opened(call.pid, arg[0])?),
         libc::SYS_fsync | libc::SYS_fdatasync => Change::Sync(opened(call.pid, arg[0])?),
+        libc::SYS_syncfs => Change::SyncAll(opened(call.pid, arg[0])?),
         libc::SYS_fchmod => Change::Chmod(opened(call.pid, arg[0])?),
         libc::SYS_chmod => Change::Chmod(path(0)),
         libc::SYS_fchmodat => Change::Chmod(path_at(0)),

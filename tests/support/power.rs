@@ -192,6 +192,7 @@ impl Disk {
             Change::Truncate(path) => self.touch_at(path, Vec::clear),
             Change::Chmod(path) => self.touch_at(path, |_| {}),
             Change::Sync(path) => self.sync(path),
+            Change::SyncAll(path) => self.sync_below(path),
             Change::Unlink(path) | Change::RemoveDir(path) => {
                 let edits = Vec::from_iter(self.unset(path));
                 self.edit(edits);
@@ -238,13 +239,32 @@ impl Disk {
     }
 
     fn sync(&mut self, path: &Path) {
-        let Some(number) = self.now(path) else { return };
-        if let Node::File { is_synced, .. } = &mut self.nodes[number] {
-            *is_synced = true;
-            return;
+        if let Some(number) = self.now(path) {
+            self.sync_nodes(&BTreeSet::from([number]));
+        }
+    }
+
+    /// Syncs what is below the path, which is the least that syncfs does: nothing may rely on it that made names elsewhere.
+    fn sync_below(&mut self, path: &Path) {
+        let mut below = BTreeSet::new();
+        let mut left = Vec::from_iter(self.now(path));
+        while let Some(number) = left.pop() {
+            below.insert(number);
+            if let Node::Dir(names) = &self.nodes[number] {
+                left.extend(names.values());
+            }
+        }
+        self.sync_nodes(&below);
+    }
+
+    fn sync_nodes(&mut self, numbers: &BTreeSet<Number>) {
+        for number in numbers {
+            if let Node::File { is_synced, .. } = &mut self.nodes[*number] {
+                *is_synced = true;
+            }
         }
         for change in &mut self.pending {
-            change.unsynced.remove(&number);
+            change.unsynced.retain(|dir| !numbers.contains(dir));
         }
         let pending = std::mem::take(&mut self.pending);
         let (lasts, waits) = pending

@@ -116,6 +116,7 @@ fn fetch_and_publish(
     unpack_into(&fresh, tarball, &part, &mut progress)?;
     configure(agent.name(), release, keys, &fresh, &mut progress)?;
     drop(limit);
+    disk::sync_file_system(&fresh)?;
     receipt.write(&fresh)?;
     publish(agent, release, &fresh)?;
     disk::remove_tree(&part)

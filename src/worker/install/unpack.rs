@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{At, Cause, Error, Result};
 use crate::net::download::Verified;
-use crate::os::{disk, space};
+use crate::os::{disk, files, space};
 use crate::text;
 use crate::worker::install::entries::{Entries, Entry, Kind, Next};
 use crate::worker::install::entry_path::{check_depth, check_link, inner_path, parts};
@@ -21,8 +21,10 @@ use gzip::Gzip;
 const ENTRY_LIMIT: u32 = 65_536;
 /// Bytes that are read at once.
 const CHUNK: usize = 64 << 10;
-/// Bytes that are written between two syncs of a large file.
-const SYNC_EVERY: usize = 64 << 20;
+/// Bytes that may wait for the disk. One sync of more could take so long that a slow disk looks like a dead one.
+const UNSYNCED_LIMIT: usize = 64 << 20;
+/// Bytes of a large file after which the disk begins to write them.
+const WRITE_BACK_EVERY: usize = 4 << 20;
 
 /// The error is why the archive is refused.
 type Checked<T> = std::result::Result<T, Cause>;
@@ -30,7 +32,8 @@ type Checked<T> = std::result::Result<T, Cause>;
 /// Called at least once for each header and chunk, as a sign of life. An error ends the unpacking.
 pub type OnProgress<'a> = &'a mut dyn FnMut() -> Result<()>;
 
-/// Unpacks into `root`, which must be empty and writable for nobody else.
+/// Unpacks into `root`, which must be empty and writable for nobody else. Where the file system can be synced as a whole, that is
+/// left to the caller.
 pub fn unpack(tarball: Verified, root: &Path, progress: OnProgress) -> Result<()> {
     let limit = size::limit(&tarball);
     let gzip = Gzip::new(tarball.file).at("unpack", "the tarball")?;
@@ -39,6 +42,8 @@ pub fn unpack(tarball: Verified, root: &Path, progress: OnProgress) -> Result<()
         root,
         left: UNPACKED_LIMIT,
         entries_left: ENTRY_LIMIT,
+        is_synced_later: files::can_sync_file_system(),
+        unsynced: 0,
         chunk: vec![0; CHUNK],
         progress,
     };
@@ -46,7 +51,7 @@ pub fn unpack(tarball: Verified, root: &Path, progress: OnProgress) -> Result<()
     // The checksum of gzip comes at the very end.
     unpacker.drain(entries.into_rest())?;
     if disk::is_program(&root.join("control")) {
-        return unpacker.check_links_and_sync();
+        return unpacker.check_links();
     }
     Err(refuse(
         b"control",
@@ -75,6 +80,10 @@ struct Unpacker<'a> {
     left: u64,
     /// Files, directories and links that may still be made, including parents that no entry names.
     entries_left: u32,
+    /// The caller syncs the whole file system afterwards, in less time than one sync of each file takes.
+    is_synced_later: bool,
+    /// Bytes that were written since the last sync.
+    unsynced: usize,
     chunk: Vec<u8>,
     progress: OnProgress<'a>,
 }
@@ -168,7 +177,7 @@ impl Unpacker<'_> {
         let mut options = File::options();
         let options = options.write(true).create_new(true).mode(0o600);
         let mut file = options.open(target).map_err(plain_cause)?;
-        let (mut at, mut unsynced) = (0, 0);
+        let (mut at, mut resting) = (0, 0);
         for piece in entry.map.pieces().filter(|piece| piece.length > 0) {
             if piece.offset != at {
                 file.seek(SeekFrom::Start(piece.offset))?;
@@ -180,11 +189,19 @@ impl Unpacker<'_> {
                 data.fill(chunk)?;
                 file.write_all(chunk)?;
                 left -= chunk.len() as u64;
-                unsynced += chunk.len();
-                if unsynced >= SYNC_EVERY {
-                    // One sync at the end could take so long that a slow disk looks like a dead one.
-                    file.sync_data()?;
-                    unsynced = 0;
+                resting += chunk.len();
+                self.unsynced += chunk.len();
+                if self.unsynced >= UNSYNCED_LIMIT {
+                    if self.is_synced_later {
+                        files::sync_file_system(&file)?;
+                    } else {
+                        file.sync_data()?;
+                    }
+                    (self.unsynced, resting) = (0, 0);
+                }
+                if resting >= WRITE_BACK_EVERY {
+                    files::start_write_back(&file);
+                    resting = 0;
                 }
                 (self.progress)()?;
             }
@@ -193,7 +210,10 @@ impl Unpacker<'_> {
             file.set_len(entry.size)?;
         }
         file.set_permissions(Permissions::from_mode(entry.mode))?;
-        Ok(file.sync_all()?)
+        if !self.is_synced_later {
+            file.sync_all()?;
+        }
+        Ok(())
     }
 
     /// Makes a second name for a file or a symbolic link that was unpacked before.
@@ -210,8 +230,8 @@ impl Unpacker<'_> {
     }
 
     /// Checks all symbolic links once more, now that all directories are there, and because a hard link can have put one in
-    /// another place. Syncs every directory, so that a power cut loses no name.
-    fn check_links_and_sync(&mut self) -> Result<()> {
+    /// another place. If nobody syncs the tree later, syncs every directory, so that a power cut loses no name.
+    fn check_links(&mut self) -> Result<()> {
         let mut dirs = vec![PathBuf::new()];
         while let Some(inner) = dirs.pop() {
             let dir = self.root.join(&inner);
@@ -223,7 +243,9 @@ impl Unpacker<'_> {
                     _ => {}
                 }
             }
-            disk::sync_dir(&dir)?;
+            if !self.is_synced_later {
+                disk::sync_dir(&dir)?;
+            }
             (self.progress)()?;
         }
         Ok(())
