@@ -204,6 +204,7 @@ impl<'a> Source<'a> {
 }
 
 impl Read for Source<'_> {
+    #[cold]
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let ahead = self.ahead()?;
         let got = ahead.len().min(buffer.len());

@@ -64,17 +64,6 @@ pub fn nameless_file() -> io::Result<File> {
     Ok(file)
 }
 
-/// Lets the disk begin to write the file, so that a later sync finds little to wait for. Promises nothing; the sync does.
-pub fn start_write_back(file: &File) {
-    #[cfg(target_os = "linux")]
-    // SAFETY: sync_file_range takes integers only. The sync reports what goes wrong.
-    unsafe {
-        libc::sync_file_range(file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE);
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = file;
-}
-
 /// Returns whether `sync_file_system` syncs, and reports what the disk failed to write. Linux does so since 5.8, which is also
 /// the first to know faccessat2(2).
 pub fn can_sync_file_system() -> bool {

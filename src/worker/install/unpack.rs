@@ -23,8 +23,6 @@ const ENTRY_LIMIT: u32 = 65_536;
 const CHUNK: usize = 64 << 10;
 /// Bytes that may wait for the disk. One sync of more could take so long that a slow disk looks like a dead one.
 const UNSYNCED_LIMIT: usize = 64 << 20;
-/// Bytes of a large file after which the disk begins to write them.
-const WRITE_BACK_EVERY: usize = 4 << 20;
 
 /// The error is why the archive is refused.
 type Checked<T> = std::result::Result<T, Cause>;
@@ -177,7 +175,7 @@ impl Unpacker<'_> {
         let mut options = File::options();
         let options = options.write(true).create_new(true).mode(0o600);
         let mut file = options.open(target).map_err(plain_cause)?;
-        let (mut at, mut resting) = (0, 0);
+        let mut at = 0;
         for piece in entry.map.pieces().filter(|piece| piece.length > 0) {
             if piece.offset != at {
                 file.seek(SeekFrom::Start(piece.offset))?;
@@ -189,7 +187,6 @@ impl Unpacker<'_> {
                 data.fill(chunk)?;
                 file.write_all(chunk)?;
                 left -= chunk.len() as u64;
-                resting += chunk.len();
                 self.unsynced += chunk.len();
                 if self.unsynced >= UNSYNCED_LIMIT {
                     if self.is_synced_later {
@@ -197,11 +194,7 @@ impl Unpacker<'_> {
                     } else {
                         file.sync_data()?;
                     }
-                    (self.unsynced, resting) = (0, 0);
-                }
-                if resting >= WRITE_BACK_EVERY {
-                    files::start_write_back(&file);
-                    resting = 0;
+                    self.unsynced = 0;
                 }
                 (self.progress)()?;
             }
