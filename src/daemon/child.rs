@@ -234,6 +234,11 @@ impl Child {
         }
     }
 
+    /// Lets the child be silent for this time from its last event on.
+    pub fn may_be_silent(&mut self, silent: Duration) {
+        self.patience.silent = Some(silent);
+    }
+
     pub fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.started)
     }

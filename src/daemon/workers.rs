@@ -14,7 +14,7 @@ use crate::log;
 use crate::log::on_change::Subject;
 use crate::model::{AgentName, Failure, Fault, Step, Task};
 use crate::os::{credentials, spawn};
-use crate::protocol::event::What;
+use crate::protocol::event::{SYNC_PATIENCE, SYNCING, What};
 use crate::protocol::job::{Role, StepJob};
 use crate::store::tokens;
 
@@ -183,6 +183,9 @@ impl Daemon {
                 self.counts.downloaded_bytes = all;
                 changed = true;
                 worker.phase = std::mem::take(&mut event.phase);
+                if worker.phase == SYNCING {
+                    worker.child.may_be_silent(SYNC_PATIENCE);
+                }
                 if event.what == What::Done {
                     worker.is_done = true;
                     worker.attempt.end(event);

@@ -108,6 +108,9 @@ impl Process {
 
     /// Waits until the child has ended. Does not reap it.
     pub fn wait(&mut self) -> io::Result<ExitStatus> {
+        if let Some(status) = self.status {
+            return Ok(status);
+        }
         loop {
             match ended_child(libc::P_PID, self.pid, 0) {
                 Ok((_, status)) => {

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "events travel over stdout")]
 
 use std::io::Write as _;
+use std::time::Duration;
 
 use miniserde::{Deserialize, Serialize};
 
@@ -15,6 +16,12 @@ pub const STOPPING: &str = "stopping";
 
 /// The phase of an install that has what it needs of the network, but for a configuration.
 pub const UNPACKING: &str = "unpacking";
+
+/// The phase in which an install waits for the disk, with everything that others have written to it. It cannot give a sign of
+/// life.
+pub const SYNCING: &str = "syncing";
+/// How long it may take.
+pub const SYNC_PATIENCE: Duration = Duration::from_secs(600);
 
 /// One report. It is one flat record, because miniserde derives no enums with data.
 #[derive(Debug, Default, Serialize, Deserialize)]

@@ -39,7 +39,7 @@ use crate::net::signature::{self, Keys};
 use crate::net::{digest, http};
 use crate::os::limits::MemoryLimit;
 use crate::os::{clock, disk, files, process, space};
-use crate::protocol::event::{Event, UNPACKING};
+use crate::protocol::event::{Event, SYNC_PATIENCE, SYNCING, UNPACKING};
 use crate::protocol::job::StepJob;
 
 /// Installs the release beside what runs. Does nothing if it is installed already.
@@ -116,10 +116,17 @@ fn fetch_and_publish(
     unpack_into(&fresh, tarball, &part, &mut progress)?;
     configure(agent.name(), release, keys, &fresh, &mut progress)?;
     drop(limit);
-    disk::sync_file_system(&fresh)?;
+    sync(&fresh)?;
     receipt.write(&fresh)?;
     publish(agent, release, &fresh)?;
     disk::remove_tree(&part)
+}
+
+/// Waits until the disk has all that was unpacked. On a busy disk of others this takes long.
+fn sync(fresh: &Path) -> Result<()> {
+    Event::phase(SYNCING)?;
+    process::alarm(u32::try_from(SYNC_PATIENCE.as_secs()).unwrap_or(u32::MAX));
+    disk::sync_file_system(fresh)
 }
 
 /// Downloads and verifies the tarball. Returns its URL too.

@@ -21,7 +21,7 @@ use gzip::Gzip;
 const ENTRY_LIMIT: u32 = 65_536;
 /// Bytes that are read at once.
 const CHUNK: usize = 64 << 10;
-/// Bytes that may wait for the disk. One sync of more could take so long that a slow disk looks like a dead one.
+/// Bytes of a file that may wait for the disk. One sync of more could take so long that a slow disk looks like a dead one.
 const UNSYNCED_LIMIT: usize = 64 << 20;
 
 /// The error is why the archive is refused.
@@ -189,11 +189,7 @@ impl Unpacker<'_> {
                 left -= chunk.len() as u64;
                 self.unsynced += chunk.len();
                 if self.unsynced >= UNSYNCED_LIMIT {
-                    if self.is_synced_later {
-                        files::sync_file_system(&file)?;
-                    } else {
-                        file.sync_data()?;
-                    }
+                    file.sync_data()?;
                     self.unsynced = 0;
                 }
                 (self.progress)()?;
