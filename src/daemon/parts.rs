@@ -9,7 +9,7 @@ use super::state::Attempt;
 use crate::model::{AgentName, Observation, Updater};
 use crate::net::rate;
 use crate::os::own_program::OwnProgram;
-use crate::protocol::event::UNPACKING;
+use crate::protocol::event::{SYNCING, UNPACKING};
 use crate::protocol::status::HeartbeatStatus;
 use crate::store::config::{Config, Source};
 
@@ -167,7 +167,10 @@ impl Workers {
 
     /// Divides a download rate, in bytes per second, evenly among the installs that are not unpacking. 0: there is no limit.
     pub(super) fn divide(&mut self, rate: u64) {
-        let fetches = |worker: &Worker| worker.lane == Lane::Install && worker.phase != UNPACKING;
+        let fetches = |worker: &Worker| {
+            let is_fetching = worker.phase != UNPACKING && worker.phase != SYNCING;
+            worker.lane == Lane::Install && is_fetching && !worker.child.is_lost
+        };
         let count = self.running.iter().filter(|worker| fetches(worker)).count();
         let share = match rate {
             0 => rate::UNLIMITED,

@@ -145,13 +145,11 @@ pub fn sync_dir(dir: &Path) -> Result<()> {
     File::open(dir).at("open", dir)?.sync_all().at("sync", dir)
 }
 
-/// Syncs the whole file system of the directory, if the system can do that.
-pub fn sync_file_system(dir: &Path) -> Result<()> {
-    if !files::can_sync_file_system() {
-        return Ok(());
-    }
+/// Opens a directory to sync its whole file system when all is written. A write that fails meanwhile is reported then, also if
+/// another process was told of it first. None: the files must be synced one by one.
+pub fn open_to_sync(dir: &Path) -> Result<Option<File>> {
     let file = File::open(dir).at("open", dir)?;
-    files::sync_file_system(&file).at("sync", dir)
+    Ok(Some(file).filter(files::can_sync_file_system))
 }
 
 /// Creates the directory and its missing parents.

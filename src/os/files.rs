@@ -3,6 +3,7 @@
 #![allow(
     clippy::cast_lossless,
     clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
     clippy::unnecessary_cast,
     clippy::useless_conversion,
     reason = "C's types are of other widths on some of our targets"
@@ -66,22 +67,34 @@ pub fn nameless_file() -> io::Result<File> {
     Ok(file)
 }
 
+/// File systems that do not pass syncfs on to the one below, by their numbers in statfs(2): FUSE and eCryptfs.
+#[cfg(target_os = "linux")]
+const NOT_PASSED_ON: [u64; 2] = [0x6573_5546, 0xf15f];
+
 /// Returns whether `sync_file_system` syncs, and reports what the disk failed to write. Linux does so since 5.8, which is also
 /// the first to know faccessat2(2).
-pub fn can_sync_file_system() -> bool {
+pub fn can_sync_file_system(file: &File) -> bool {
     #[cfg(target_os = "linux")]
-    // SAFETY: the path is NUL-terminated.
+    // SAFETY: the path is NUL-terminated, and zeroed the struct, which the call fills, is valid.
     unsafe {
-        libc::syscall(
-            libc::SYS_faccessat2,
-            libc::AT_FDCWD,
-            c"/".as_ptr(),
-            libc::F_OK,
-            0,
-        ) == 0
+        let mut info: libc::statfs = std::mem::zeroed();
+        let is_known = libc::fstatfs(file.as_raw_fd(), &raw mut info) == 0;
+        let is_passed_on = !NOT_PASSED_ON.contains(&(info.f_type as u64));
+        is_known
+            && is_passed_on
+            && libc::syscall(
+                libc::SYS_faccessat2,
+                libc::AT_FDCWD,
+                c"/".as_ptr(),
+                libc::F_OK,
+                0,
+            ) == 0
     }
     #[cfg(not(target_os = "linux"))]
-    false
+    {
+        let _ = file;
+        false
+    }
 }
 
 /// Syncs the whole file system of an open file, with what other programs have written to it.

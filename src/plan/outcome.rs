@@ -16,6 +16,10 @@ impl AgentHistory {
         now: u64,
         interval: Duration,
     ) {
+        if matches!(task.step, Step::Install(_)) {
+            // What was installed once is not waited for again.
+            self.turn_at = None;
+        }
         match &task.step {
             // A start at this location has not succeeded yet. The install may have found everything in place.
             Step::Install(_) if self.moving_to.contains(&task.location) => return,

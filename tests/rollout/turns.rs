@@ -163,3 +163,32 @@ fn an_agent_that_dies_before_its_turn_is_started_again() {
     host.wait_running("demo", "1.0.0");
     assert!(!has_downloaded(&host));
 }
+
+#[test]
+fn a_version_whose_directory_is_lost_before_its_turn_is_installed_at_once() {
+    let mut host = host_of_a_fleet();
+    upgrade_in_turn(&host);
+    host.stop();
+    let (code, text) = run(&host, &["once"]);
+    assert_eq!(code, Some(0), "{text}");
+    host.start();
+    host.wait_running("demo", "1.0.1");
+    host.kill_agent("demo");
+    fs::remove_dir_all(host.agent_dir("demo").join("1.0.1")).expect("it is removed");
+    host.wait_running("demo", "1.0.1");
+}
+
+#[test]
+fn a_release_that_repairs_an_agent_does_not_wait() {
+    let mut host = Host::new();
+    host.set("hostname", &quote("web-17"));
+    host.set("download_spread", &SPREAD.to_string());
+    host.publish(&Agent::new("demo", "1.0.0").on_start("exit 1"));
+    host.desire(&[host.want("demo", "1.0.0")]);
+    let (code, text) = run(&host, &["once"]);
+    assert_ne!(code, Some(0), "{text}");
+    host.publish(&Agent::new("demo", "1.0.1"));
+    host.desire(&[host.want("demo", "1.0.1")]);
+    host.start();
+    host.wait_running("demo", "1.0.1");
+}

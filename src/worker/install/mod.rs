@@ -22,7 +22,7 @@ mod sparse;
 /// Unpacks a verified tarball.
 pub mod unpack;
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 
 use self::progress::Progress;
@@ -113,20 +113,22 @@ fn fetch_and_publish(
     }
     let (tarball, url) = fetch(agent, release, md5, keys, &part, &mut progress)?;
     let receipt = receipt(agent.name(), release, &tarball, url);
-    unpack_into(&fresh, tarball, &part, &mut progress)?;
+    let file_system = unpack_into(&fresh, tarball, &part, &mut progress)?;
     configure(agent.name(), release, keys, &fresh, &mut progress)?;
     drop(limit);
-    sync(&fresh)?;
+    if let Some(file_system) = file_system {
+        sync(&file_system, &fresh)?;
+    }
     receipt.write(&fresh)?;
     publish(agent, release, &fresh)?;
     disk::remove_tree(&part)
 }
 
 /// Waits until the disk has all that was unpacked. On a busy disk of others this takes long.
-fn sync(fresh: &Path) -> Result<()> {
+fn sync(file_system: &File, fresh: &Path) -> Result<()> {
     Event::phase(SYNCING)?;
     process::alarm(u32::try_from(SYNC_PATIENCE.as_secs()).unwrap_or(u32::MAX));
-    disk::sync_file_system(fresh)
+    files::sync_file_system(file_system).at("sync", fresh)
 }
 
 /// Downloads and verifies the tarball. Returns its URL too.
@@ -155,22 +157,25 @@ fn fetch(
     Ok((tarball, url))
 }
 
-/// Unpacks the tarball, which lies in `part`, into the new directory `fresh`.
+/// Unpacks the tarball, which lies in `part`, into the new directory `fresh`. Returns its file system, if that must be synced.
 fn unpack_into(
     fresh: &Path,
     tarball: Verified,
     part: &Path,
     progress: &mut Progress,
-) -> Result<()> {
+) -> Result<Option<File>> {
     Event::phase(UNPACKING)?;
     fs::create_dir(fresh).at("create", fresh)?;
+    let file_system = disk::open_to_sync(fresh)?;
     unpack::check_space(&tarball, fresh)?;
-    let unpacked = unpack::unpack(tarball, fresh, &mut || progress.report(UNPACKING, None));
+    let is_synced_later = file_system.is_some();
+    let mut report = || progress.report(UNPACKING, None);
+    let unpacked = unpack::unpack(tarball, fresh, is_synced_later, &mut report);
     if unpacked.is_err() {
         // Its digest is right, so its content is bad: it is of no use to resume.
         disk::remove_tree(part)?;
     }
-    unpacked
+    unpacked.map(|()| file_system)
 }
 
 /// Clears up after a failed install. The download stays to be resumed, unless the disk is full.

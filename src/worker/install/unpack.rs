@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{At, Cause, Error, Result};
 use crate::net::download::Verified;
-use crate::os::{disk, files, space};
+use crate::os::{disk, space};
 use crate::text;
 use crate::worker::install::entries::{Entries, Entry, Kind, Next};
 use crate::worker::install::entry_path::{check_depth, check_link, inner_path, parts};
@@ -30,9 +30,14 @@ type Checked<T> = std::result::Result<T, Cause>;
 /// Called at least once for each header and chunk, as a sign of life. An error ends the unpacking.
 pub type OnProgress<'a> = &'a mut dyn FnMut() -> Result<()>;
 
-/// Unpacks into `root`, which must be empty and writable for nobody else. Where the file system can be synced as a whole, that is
-/// left to the caller.
-pub fn unpack(tarball: Verified, root: &Path, progress: OnProgress) -> Result<()> {
+/// Unpacks into `root`, which must be empty and writable for nobody else. If the file system is synced later, nothing is synced
+/// here.
+pub fn unpack(
+    tarball: Verified,
+    root: &Path,
+    is_synced_later: bool,
+    progress: OnProgress,
+) -> Result<()> {
     let limit = size::limit(&tarball);
     let gzip = Gzip::new(tarball.file).at("unpack", "the tarball")?;
     let mut entries = Entries::new(Bounded::new(gzip, limit));
@@ -40,7 +45,7 @@ pub fn unpack(tarball: Verified, root: &Path, progress: OnProgress) -> Result<()
         root,
         left: UNPACKED_LIMIT,
         entries_left: ENTRY_LIMIT,
-        is_synced_later: files::can_sync_file_system(),
+        is_synced_later,
         unsynced: 0,
         chunk: vec![0; CHUNK],
         progress,
