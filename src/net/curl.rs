@@ -57,12 +57,17 @@ pub fn check(network: &Network, url: &str) -> Result<()> {
     Ok(())
 }
 
-/// Returns the path of curl. Nobody else may be able to replace it, and the files of the operator can be read.
-fn program(network: &Network) -> std::result::Result<&str, Cause> {
+/// Returns the path of curl, if there is one.
+pub fn find(network: &Network) -> Option<&str> {
     let own = [network.curl.as_str()];
     let places = if own == [""] { &PLACES[..] } else { &own };
-    let found = places.iter().find(|path| Path::new(path).exists());
-    let Some(program) = found.copied() else {
+    let mut places = places.iter().copied();
+    places.find(|path| Path::new(path).exists())
+}
+
+/// Returns the path of curl. Nobody else may be able to replace it, and the files of the operator can be read.
+fn program(network: &Network) -> std::result::Result<&str, Cause> {
+    let Some(program) = find(network) else {
         return Err("curl is not installed; install it or set \"curl\"".into());
     };
     walk::check(Path::new(program), Trusted::strict())?;

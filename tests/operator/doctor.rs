@@ -300,6 +300,8 @@ fn few_open_files_a_tight_umask_and_a_proxy_are_warned_of() {
     let found = run_by_sh(&host, "http_proxy=http://secret@proxy/ exec \"$@\"");
     found.assert_warns(&["proxy", "http_proxy counts unless"]);
     assert!(!found.text.contains("secret"), "{}", found.text);
+    let found = run_by_sh(&host, "HTTP_PROXY=http://secret@proxy/ exec \"$@\"");
+    found.assert_warns(&["proxy", "HTTP_PROXY does not count"]);
 }
 
 #[test]
@@ -438,7 +440,7 @@ fn check_tells_where_each_setting_comes_from() {
         "public_keys": ["RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"],
         "transport": "curl", "curl": "/usr/bin/curl", "ca_file": "/dev/null", "client_cert": "/dev/null",
         "client_key": "/dev/null", "proxy": "http://u:canary@proxy:3128", "no_proxy": "m", "token_file": "DIR/token",
-        "store_token_file": "DIR/tokens",
+        "store_token_file": "DIR/tokens", "download_rate": 20000,
         "http": {"enabled": false, "listen": "0.0.0.0:2001"}}"#;
     assert!(origins(full).iter().all(|row| row.1 == "cfg.json"));
     assert_origin(full, "http.listen", "cfg.json", "0.0.0.0:2001");

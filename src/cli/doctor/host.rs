@@ -83,6 +83,9 @@ fn check_environment() {
         Some(name) => warn(format_args!(
             "proxy: {name} counts unless cfg.json has \"proxy\", and an updater that starts at boot may not have it"
         )),
+        None if !environment::variable("HTTP_PROXY").is_empty() => warn(format_args!(
+            "proxy: HTTP_PROXY does not count: set http_proxy, or \"proxy\" in cfg.json"
+        )),
         None => ok(format_args!("no proxy")),
     }
     if let Some(lack) = process::without_proc() {

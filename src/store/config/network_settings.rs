@@ -66,8 +66,8 @@ const CURL: Setting = row(
 const CA_FILE: Setting = row(
     "ca_file",
     15,
-    PATH,
-    |config, value| set_path(&mut config.network.ca_file, &value),
+    CURL_PATH,
+    |config, value| set_curl_path(&mut config.network.ca_file, &value),
     |config| Plain::Text(&config.network.ca_file),
     || "those that curl trusts".to_owned(),
 );
@@ -75,14 +75,8 @@ const CA_FILE: Setting = row(
 const CLIENT_CERT: Setting = row(
     "client_cert",
     16,
-    "the absolute path of a file, without a colon",
-    |config, value| {
-        // curl takes what follows a colon for a password.
-        if value.text().contains(':') {
-            return Err(value.to_string());
-        }
-        set_path(&mut config.network.client_cert, &value)
-    },
+    CURL_PATH,
+    |config, value| set_curl_path(&mut config.network.client_cert, &value),
     |config| Plain::Text(&config.network.client_cert),
     none,
 );
@@ -90,12 +84,12 @@ const CLIENT_CERT: Setting = row(
 const CLIENT_KEY: Setting = row(
     "client_key",
     17,
-    PATH,
+    CURL_PATH,
     |config, value| {
         if !value.text().is_empty() && config.network.client_cert.is_empty() {
             return Err(format!("{value} without client_cert"));
         }
-        set_path(&mut config.network.client_key, &value)
+        set_curl_path(&mut config.network.client_key, &value)
     },
     |config| Plain::Text(&config.network.client_key),
     none,
@@ -168,6 +162,7 @@ const DOWNLOAD_RATE: Setting = Setting {
 
 /// The lowest download rate, in bytes per second. A transfer of less than 1 KB/s is given up, and 16 may share this rate.
 const LEAST_RATE: u64 = 20_000;
+const CURL_PATH: &str = "the absolute path of a file, without a colon";
 const PATH: &str = "the absolute path of a file";
 
 /// Returns a row for a text that is empty by default.
@@ -193,6 +188,14 @@ const fn row(
 
 fn none() -> String {
     "none".to_owned()
+}
+
+/// curl takes what follows a colon for a password, and some names for things that are no files.
+fn set_curl_path(field: &mut String, value: &Plain) -> Result<(), String> {
+    if value.text().contains(':') {
+        return Err(value.to_string());
+    }
+    set_path(field, value)
 }
 
 fn set_path(field: &mut String, value: &Plain) -> Result<(), String> {
@@ -235,8 +238,13 @@ fn is_code_of_a_character(text: &str) -> bool {
 }
 
 /// Takes what the file leaves open from the variables that curl knows. One of no use is a warning: an updater that has worked
-/// must not stop because of the shell that starts it. As with the original updater, no variable leads loopback to a proxy.
-pub(super) fn follow_environment(config: &mut Config, variable: &dyn Fn(&str) -> String) {
+/// must not stop because of the shell that starts it. For the same reason no variable leads plain HTTP to a proxy if `has_curl` is
+/// false. As with the original updater, none leads loopback to one.
+pub(super) fn follow_environment(
+    config: &mut Config,
+    has_curl: bool,
+    variable: &dyn Fn(&str) -> String,
+) {
     if config.network.ca_file.is_empty() {
         take(config, &CA_FILE, &AUTHORITIES, variable);
     }
@@ -244,15 +252,21 @@ pub(super) fn follow_environment(config: &mut Config, variable: &dyn Fn(&str) ->
         take(config, &NO_PROXY, &EXCEPTIONS, variable);
     }
     if config.network.proxy.is_empty() {
-        take_proxies(config, variable);
+        take_proxies(config, has_curl, variable);
     }
 }
 
-fn take_proxies(config: &mut Config, variable: &dyn Fn(&str) -> String) {
+fn take_proxies(config: &mut Config, has_curl: bool, variable: &dyn Fn(&str) -> String) {
     take(config, &PROXY, &TLS_PROXIES, variable);
     let tls_proxy = config.network.tls_proxy.clone();
     let tls_shown = mem::take(&mut config.shown_proxy);
-    take(config, &PROXY, &PLAIN_PROXIES, variable);
+    config.network.proxy.clear();
+    if has_curl {
+        take(config, &PROXY, &PLAIN_PROXIES, variable);
+    } else if let Some(name) = PLAIN_PROXIES.iter().find(|name| !variable(name).is_empty()) {
+        let warning = format!("the variable {name} is ignored for http: curl is not installed");
+        config.warnings.push(warning);
+    }
     if config.network.proxy != tls_proxy {
         config.network.tls_proxy = tls_proxy;
         let mut words = Vec::new();
@@ -268,7 +282,7 @@ fn take_proxies(config: &mut Config, variable: &dyn Fn(&str) -> String) {
         if !exceptions.is_empty() {
             exceptions.push(',');
         }
-        exceptions.push_str("localhost,127.0.0.1");
+        exceptions.push_str("localhost,127.0.0.0/8");
     }
 }
 
@@ -337,7 +351,7 @@ mod tests {
         for (setting, value) in file {
             (setting.set)(&mut config, Plain::Text(value)).expect("valid");
         }
-        follow_environment(&mut config, &|name| {
+        follow_environment(&mut config, true, &|name| {
             let mut variables = variables.iter();
             let found = variables.find(|(variable, _)| *variable == name);
             found.map_or_else(String::new, |(_, value)| (*value).to_owned())
@@ -387,10 +401,32 @@ mod tests {
     #[test]
     fn no_variable_leads_loopback_to_a_proxy() {
         let config = from_environment(&[], &[("http_proxy", "http://p:1")]);
-        for url in ["http://127.0.0.1:6090/", "http://localhost/"] {
+        for url in ["http://127.0.1.1:6090/", "http://localhost/"] {
             assert_eq!(config.network.proxy_for(url), None, "{url}");
         }
         assert!(from_environment(&[], &[]).network.no_proxy.is_empty());
+    }
+
+    #[test]
+    fn a_proxy_for_https_is_none_for_http_if_that_of_http_is_of_no_use() {
+        let variables = [("https_proxy", "http://tls:1"), ("http_proxy", "http://p")];
+        let config = from_environment(&[], &variables);
+        assert_eq!(config.network.proxy_for("http://m/"), None);
+        assert_eq!(config.shown_proxy, "https: http://tls:1");
+        assert_eq!(config.warnings.len(), 1);
+    }
+
+    #[test]
+    fn without_curl_no_variable_leads_plain_http_to_a_proxy() {
+        let mut config = Config::default();
+        follow_environment(&mut config, false, &|name| match name {
+            "all_proxy" => "http://p:1".to_owned(),
+            _ => String::new(),
+        });
+        assert_eq!(config.network.proxy_for("http://m/"), None);
+        let expected = ["the variable all_proxy is ignored for http: curl is not installed"];
+        assert_eq!(config.warnings, expected);
+        assert_eq!(config.network.proxy_for("https://m/"), Some("http://p:1"));
     }
 
     #[test]
