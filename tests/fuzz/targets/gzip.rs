@@ -5,8 +5,8 @@
 
 use std::io::Read;
 
-use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 use gzip::Gzip;
+use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 use ops_updater_fuzz::members::{self, Fault};
 
 fuzz_target!(|bytes: &[u8]| {
