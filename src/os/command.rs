@@ -167,6 +167,7 @@ impl Command {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(target_os = "linux")]
     use super::super::spawn::dev_null;
     use super::super::{files, process};
     use super::*;
