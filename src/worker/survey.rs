@@ -16,7 +16,7 @@ use crate::protocol::job::{self, HeartbeatJob, Role, StepJob};
 /// A check as another user: sudo and the search for the user take some time before the check itself.
 const CHECK_PATIENCE: Duration = Duration::from_secs(25);
 /// A host with hundreds of agents checks them in batches. The next batch does not wait for agents that hang…
-const CHECKS_AT_ONCE: usize = 64;
+const CHECKS_AT_ONCE: usize = 128;
 const BATCH_PATIENCE: Duration = Duration::from_secs(1);
 /// …and all checks are started within this, so that the heartbeat leaves in time even if every agent hangs.
 const START_PATIENCE: Duration = Duration::from_secs(15);
