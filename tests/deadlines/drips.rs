@@ -13,9 +13,11 @@ fn a_download_that_drips_is_given_up_and_goes_on_where_it_was() {
     if !trace::is_possible(&platform::binary()) {
         return;
     }
-    let host = Host::new();
+    let mut host = Host::new();
     prepared::settle(&host, &[Agent::new("demo", "1.0.0")]);
-    let before = host.running("demo");
+    host.start();
+    let before = host.wait_running("demo", "1.0.0");
+    host.stop();
     let store = Faults::serve(|mut exchange| {
         let from = exchange.range().unwrap_or(0);
         let range = format!("Content-Range: bytes {from}-999999/1000000");
@@ -38,6 +40,6 @@ fn a_download_that_drips_is_given_up_and_goes_on_where_it_was() {
     host.wait_for("the download to go on", || store.heads().len() > 1);
     let again = store.heads().remove(1);
     assert!(again.contains("Range: bytes="), "{again}");
-    assert_eq!(host.running("demo"), before);
+    assert_eq!(host.running("demo"), [before]);
     traced.end();
 }
