@@ -20,8 +20,10 @@ fuzz_target!(|bytes: &[u8]| {
             assert!((1..=86_400).contains(&config.interval.as_secs()));
             assert_eq!(config.interval.subsec_nanos(), 0);
             assert!(is_url(&config.url), "{}", config.url);
-            let host = config.url.strip_prefix("http://").expect("an http URL");
-            let host = host.split('/').next().unwrap_or_default();
+            let schemes = ["http://", "https://"];
+            let mut rests = schemes.iter().filter_map(|it| config.url.strip_prefix(it));
+            let host = rests.next().expect("a URL").split('/').next();
+            let host = host.unwrap_or_default();
             assert!(!host.is_empty() && !host.contains(['@', '[', '#', '?', ' ']));
             assert!(config.sudo.starts_with('/'), "{}", config.sudo);
             assert!(config.ip.is_empty() || config.ip.parse::<std::net::IpAddr>().is_ok());
