@@ -7,10 +7,9 @@ use std::path::Path;
 use super::exit::{Exit, ExitResult, complain, fail, load, misused, print};
 use super::run::refuse_open_places;
 use super::signatures;
-use crate::net::curl;
 use crate::os::process;
 use crate::store::config::Line;
-use crate::store::{policy, tokens};
+use crate::store::{policy, reach};
 
 /// Prints one line for each setting.
 pub(super) fn run(file: &Path) -> ExitResult {
@@ -21,9 +20,7 @@ pub(super) fn run(file: &Path) -> ExitResult {
     for warning in &config.warnings {
         complain(&format!("warning: {file}: {warning}"));
     }
-    let curl = curl::check(&config.network, &config.url);
-    curl.and_then(|()| tokens::check(&config))
-        .map_err(misused)?;
+    reach::check(&config).map_err(misused)?;
     if let Some(lack) = process::without_proc() {
         complain(&lack);
     }

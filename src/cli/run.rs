@@ -15,7 +15,7 @@ use super::status::style;
 use super::table;
 use crate::daemon::{Daemon, Mode, Outcome};
 use crate::error::{At, Result};
-use crate::model::has_tls;
+use crate::model::is_fetched;
 use crate::os::{credentials, disk, fd};
 use crate::protocol::DOCUMENT_LIMIT;
 use crate::store::config::{Config, Source};
@@ -69,7 +69,7 @@ pub(super) fn apply(arguments: &Arguments) -> ExitResult {
 
 /// Returns the desired state from a file or stdin. Returns a URL as it is: a worker with a deadline fetches it later.
 fn read_desired(from: &str) -> Result<String> {
-    if from.starts_with("http://") || has_tls(from) {
+    if is_fetched(from) {
         return Ok(from.to_owned());
     }
     let text = if from == "-" {

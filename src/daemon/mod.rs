@@ -45,7 +45,6 @@ use crate::error::{At, Result};
 use crate::http::server::Endpoint;
 use crate::log;
 use crate::log::on_change::{OnChange, Subject};
-use crate::net::curl;
 use crate::os::fd::{self, Interest, READABLE};
 use crate::os::own_program::OwnProgram;
 use crate::os::signals::Signals;
@@ -55,8 +54,8 @@ use crate::protocol::status::Counts;
 use crate::store::config::{Config, Source};
 use crate::store::identity;
 use crate::store::overrides::{self, Overrides};
+use crate::store::reach;
 use crate::store::status;
-use crate::store::tokens;
 
 /// A finished transition is reported after this time, together with others that end meanwhile.
 const REPORT_SOON: Duration = Duration::from_secs(1);
@@ -199,8 +198,7 @@ impl Daemon {
 
     /// Warns of what keeps every heartbeat from being sent. The agents are kept running all the same.
     fn warn_of_network(&self) {
-        let curl = curl::check(&self.config.network, &self.config.url);
-        if let Err(error) = curl.and_then(|()| tokens::check(&self.config)) {
+        if let Err(error) = reach::check(&self.config) {
             log::warn(format_args!("{error}"));
         }
     }

@@ -64,6 +64,12 @@ fn is_authority(authority: &str) -> bool {
     is_port && !host.is_empty() && !host.starts_with('#') && !authority.contains('@')
 }
 
+/// Returns whether every byte is one that names and IPv4 addresses have.
+pub fn is_plain_host(host: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    host.bytes().all(is_plain)
+}
+
 /// Returns the scheme, `host:port`, and the path with all that follows.
 pub fn url_parts(url: &str) -> Option<(&str, &str, &str)> {
     let (scheme, rest) = url.split_once(':')?;

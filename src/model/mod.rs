@@ -25,13 +25,13 @@ mod updater;
 mod version_order;
 
 pub use checks::{
-    HAS_USER, has_user, is_md5, is_public_key, is_url, is_user, is_work_dir, one_spelling,
-    url_parts,
+    HAS_USER, has_user, is_md5, is_plain_host, is_public_key, is_url, is_user, is_work_dir,
+    one_spelling, url_parts,
 };
 pub use desired::{Cmd, Desired, Refusal, WireAgent};
 pub use location::{Location, Own};
 pub use names::{AgentName, Version};
-pub use network::{Network, has_tls};
+pub use network::{Network, has_tls, is_fetched};
 pub use observed::{AgentState, Observation, Observed, STATUS_LIMIT};
 pub use policy::{MAX_AGENTS, Policy, has_same_origin, is_in_stores};
 pub use release::{Build, Deployment, Release};

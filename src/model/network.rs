@@ -63,6 +63,11 @@ impl Network {
         (!is_direct).then_some(proxy)
     }
 
+    /// Returns the URL of what is connected to for a URL: its proxy, or itself.
+    pub fn next_hop<'a>(&'a self, url: &'a str) -> &'a str {
+        self.proxy_for(url).unwrap_or(url)
+    }
+
     /// Returns the token for a URL, if it lies below one that has a token.
     pub fn token(&self, url: &str) -> Option<&str> {
         let mut lines = self.tokens.lines();
@@ -97,6 +102,11 @@ fn is_in_domain(host: &str, name: &str) -> bool {
     let end = host.get(start..);
     end.is_some_and(|end| end.eq_ignore_ascii_case(name))
         && (start == 0 || host.as_bytes()[start - 1] == b'.')
+}
+
+/// Returns whether a text is to be fetched, and is not a path or a document.
+pub fn is_fetched(text: &str) -> bool {
+    text.starts_with("http://") || has_tls(text)
 }
 
 pub fn has_tls(url: &str) -> bool {

@@ -16,11 +16,11 @@ use std::path::Path;
 use super::address::host_and_port;
 use super::curl_config::{self, Files};
 use super::curl_faults::words;
-use super::head::AnswerHead;
+use super::head::{self, AnswerHead};
 use super::reach;
 use super::request::Request;
 use crate::error::{At, Cause, Result};
-use crate::model::Network;
+use crate::model::{Network, is_plain_host};
 use crate::os::command::Command;
 use crate::os::files;
 use crate::os::spawn::Process;
@@ -42,8 +42,6 @@ const ENVIRONMENT: [(&str, &str); 1] = [("LC_ALL", "C")];
 /// The address space of curl, in bytes. That of Debian starts with 20 MB; other builds load more libraries and certificates,
 /// and must not fail by the limit of this process, `net::MEMORY_LIMIT`.
 const MEMORY_LIMIT: u64 = 512 << 20;
-/// All headers together, in bytes.
-const HEAD_LIMIT: usize = 64 << 10;
 const CHUNK: usize = 4096;
 /// Bytes that are read of what curl prints.
 const PRINTED_LIMIT: u64 = 4096;
@@ -116,8 +114,7 @@ fn addresses(url: &str, network: &Network) -> std::result::Result<String, Cause>
     let odd = || "its host or port cannot be used";
     let (host, port) = host_and_port(url).ok_or_else(odd)?;
     // curl would look for another spelling of the name, find no address, and resolve it itself.
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
-    if !host.bytes().all(is_plain) || host.starts_with('-') || host.ends_with('.') {
+    if !is_plain_host(host) || host.starts_with('-') || host.ends_with('.') {
         return Err(odd().into());
     }
     let found = (host, port).to_socket_addrs()?;
@@ -204,8 +201,8 @@ impl Transfer {
                 let fault = self.end()?;
                 return Err(fault.unwrap_or_else(|| words(52, "", "")).into());
             }
-            if head.len() > HEAD_LIMIT {
-                return Err("the headers of the answer exceed 64 KB".into());
+            if head.len() > head::LIMIT {
+                return Err(head::TOO_LARGE.into());
             }
         }
         // The filter leaves only UTF-8. What may follow a body is cut off by whoever reads the lines.

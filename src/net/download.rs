@@ -302,7 +302,7 @@ impl<'a> Download<'a> {
     fn receive(&mut self, mut answer: Answer, progress: Progress) -> End {
         let mut chunk = vec![0; CHUNK];
         loop {
-            let got = match answer.read(Throttle::part(&mut chunk)) {
+            let got = match answer.read(self.throttle.part(&mut chunk)) {
                 Ok(0) => return self.ended(),
                 Ok(got) => got,
                 Err(error) => return End::Broken(Error::new("fetch", self.url, error)),

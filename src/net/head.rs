@@ -7,6 +7,9 @@ use std::ops::Range;
 const INTERIM: &[u8; 12] = b"HTTP/1.d 1dd";
 /// The most bytes of interim answers that are left out. The next one is taken for the answer.
 const INTERIM_LIMIT: usize = 64 << 10;
+/// All headers together, in bytes. Gateways add 20 KB of policies and cookies.
+pub(super) const LIMIT: usize = 64 << 10;
+pub(super) const TOO_LARGE: &str = "the headers of the answer exceed 64 KB";
 /// The control character SUB, "in place of a character that is invalid". A Location that has one is refused.
 const SUBSTITUTE: u8 = 0x1a;
 

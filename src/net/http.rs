@@ -245,7 +245,7 @@ fn read_up_to(
     let mut pace = Pace::new(Instant::now());
     let mut throttle = Throttle::new(Instant::now());
     while body.len() as u64 <= limit {
-        let got = answer.read(Throttle::part(&mut chunk))?;
+        let got = answer.read(throttle.part(&mut chunk))?;
         if got == 0 {
             break;
         }

@@ -51,22 +51,28 @@ fn granted(job: &File) -> Option<u64> {
 pub(super) struct Throttle {
     /// The share allows no further byte before.
     free_at: Instant,
+    /// The share at the last read.
+    share: u64,
 }
 
 impl Throttle {
     pub(super) fn new(now: Instant) -> Self {
-        Self { free_at: now }
+        Self {
+            free_at: now,
+            share: UNLIMITED,
+        }
     }
 
-    /// Returns the part of a buffer that should be filled at once, so that a pause stays short.
-    pub(super) fn part(buffer: &mut [u8]) -> &mut [u8] {
-        let most = (share() / 4).max(LEAST_READ).min(buffer.len() as u64);
+    /// Asks for the share, and returns the part of a buffer that should be filled at once, so that a pause stays short.
+    pub(super) fn part<'a>(&mut self, buffer: &'a mut [u8]) -> &'a mut [u8] {
+        self.share = share();
+        let most = (self.share / 4).max(LEAST_READ).min(buffer.len() as u64);
         &mut buffer[..usize::try_from(most).unwrap_or(usize::MAX)]
     }
 
     /// Waits until the share has room for the bytes that have come.
     pub(super) fn count(&mut self, bytes: u64) {
-        std::thread::sleep(self.pause(Instant::now(), bytes, share()));
+        std::thread::sleep(self.pause(Instant::now(), bytes, self.share));
     }
 
     /// Pure. Returns how long to wait after these bytes.

@@ -3,12 +3,10 @@
 
 use super::answer::{Answer, Body, header};
 use super::request::Request;
-use super::{curl, network};
+use super::{curl, head, network};
 use crate::error::{At, Cause, Error, Kind, Result};
 use crate::model::{Network, has_tls};
 
-/// All headers together, in bytes. Gateways add 20 KB of policies and cookies.
-const HEAD_LIMIT: usize = 64 << 10;
 /// minreq reports a connection that closes without a byte as a response with status 503 and this reason. It offers no
 /// other sign of it, and a real 503 must stay one, so the text is compared. A real response has headers besides.
 const CLOSED_WITHOUT_ANSWER: &str = "Server did not provide a status line";
@@ -51,7 +49,7 @@ fn by_socket(request: Request) -> Result<Answer> {
     }
     let sent = sent
         .with_follow_redirects(false)
-        .with_max_headers_size(HEAD_LIMIT);
+        .with_max_headers_size(head::LIMIT);
     let mut response = sent.send_lazy().at(what, shown)?;
     if response.headers.is_empty() && response.reason_phrase == CLOSED_WITHOUT_ANSWER {
         let cause = "the connection was closed without an answer";
@@ -69,7 +67,7 @@ impl From<minreq::Error> for Cause {
     fn from(error: minreq::Error) -> Self {
         match error {
             minreq::Error::IoError(error) => error.into(),
-            minreq::Error::HeadersOverflow => "the headers of the answer exceed 64 KB".into(),
+            minreq::Error::HeadersOverflow => head::TOO_LARGE.into(),
             error => error.to_string().into(),
         }
     }

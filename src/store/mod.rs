@@ -16,6 +16,8 @@ pub mod overrides;
 pub mod places;
 /// The local policy, from its file.
 pub mod policy;
+/// Whether this host can reach servers as cfg.json says.
+pub mod reach;
 pub mod status;
 /// The files of tokens.
 pub mod tokens;

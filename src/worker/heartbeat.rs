@@ -7,7 +7,7 @@ use crate::build_info::ARCH;
 use crate::error::At;
 use crate::json;
 use crate::log;
-use crate::model::{Desired, Observation, Own, has_tls};
+use crate::model::{Desired, Observation, Own, is_fetched};
 use crate::net::MEMORY_LIMIT;
 use crate::net::address::address_toward;
 use crate::net::{http, network};
@@ -71,7 +71,7 @@ fn report_early(observations: Vec<Observation>) -> crate::error::Result<()> {
 /// of a server and a bare list of agents will do.
 fn read_input(input: &str) -> Result<Entries, String> {
     let _limit = MemoryLimit::set(MEMORY_LIMIT);
-    let body = if input.starts_with("http://") || has_tls(input) {
+    let body = if is_fetched(input) {
         http::text(input, ANSWER_LIMIT).map_err(|error| error.to_string())?
     } else {
         input.to_owned()
@@ -93,8 +93,7 @@ fn post(
 ) -> Result<Entries, (String, Option<u64>)> {
     let _limit = MemoryLimit::set(MEMORY_LIMIT);
     let ip = if job.ip.is_empty() {
-        let next = job.network.proxy_for(url).unwrap_or(url);
-        address_toward(next).unwrap_or_default()
+        address_toward(job.network.next_hop(url)).unwrap_or_default()
     } else {
         job.ip.clone()
     };

@@ -24,7 +24,7 @@ use crate::protocol::DOCUMENT_LIMIT;
 use crate::protocol::desired;
 use crate::protocol::job;
 use crate::protocol::status::HeartbeatStatus;
-use crate::store::config::{Config, Source};
+use crate::store::config::{Config, Source, proxy_variable};
 use crate::store::instance;
 use crate::store::layout;
 use crate::store::ledger::Ledger;
@@ -33,13 +33,6 @@ use crate::text;
 
 /// Enough for the updater itself and for a few agents that it checks at the same time.
 const OPEN_FILES_WANTED: u64 = 256;
-const PROXIES: [&str; 5] = [
-    "http_proxy",
-    "https_proxy",
-    "HTTPS_PROXY",
-    "all_proxy",
-    "ALL_PROXY",
-];
 
 /// Checks the files of the updater that could hang.
 pub(super) fn check_own_files(source: &Source) {
@@ -78,8 +71,7 @@ fn check_environment() {
             "open files: the limit is below {OPEN_FILES_WANTED}: raise it with ulimit -n"
         ));
     }
-    let is_set = |name: &&&str| !environment::variable(name).is_empty();
-    match PROXIES.iter().find(is_set) {
+    match proxy_variable() {
         Some(name) => warn(format_args!(
             "proxy: {name} counts unless cfg.json has \"proxy\", and an updater that starts at boot may not have it"
         )),

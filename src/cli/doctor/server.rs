@@ -11,12 +11,12 @@ use super::findings::{fail, next, ok, warn};
 use crate::error::At;
 use crate::net::MEMORY_LIMIT;
 use crate::net::address::host_and_port;
-use crate::net::{curl, http, network};
+use crate::net::{http, network};
 use crate::os::clock;
 use crate::os::limits::MemoryLimit;
 use crate::protocol::status::HeartbeatStatus;
 use crate::store::config::Config;
-use crate::store::{status, tokens};
+use crate::store::{reach, status};
 use crate::text::span;
 
 /// From this many seconds on, the server's page shows heartbeats as late or as from the future.
@@ -46,13 +46,11 @@ pub(super) fn heartbeat(own_dir: &Path, server: &str) -> Option<HeartbeatStatus>
 pub(super) fn check(config: &Config, heartbeat: Option<&HeartbeatStatus>) {
     let _limit = MemoryLimit::set(MEMORY_LIMIT);
     let url = config.url.as_str();
-    let curl = curl::check(&config.network, url);
-    if let Err(error) = curl.and_then(|()| tokens::check(config)) {
+    if let Err(error) = reach::check(config) {
         return fail(format_args!("{error}"));
     }
     network::set(config.network.clone());
-    let next_hop = config.network.proxy_for(url).unwrap_or(url);
-    let Some((host, port)) = host_and_port(next_hop) else {
+    let Some((host, port)) = host_and_port(config.network.next_hop(url)) else {
         return;
     };
     next(format_args!("look up {host} (see /etc/resolv.conf)"));

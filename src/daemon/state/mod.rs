@@ -263,18 +263,19 @@ impl State {
         }
         let history = self.history.get(name)?;
         let is_free = self.hold().is_empty() && self.is_confirmed;
-        let while_held = plan::steps_while_held(desired, observation, history, now);
-        if is_free && self.higher(desired).is_none() {
-            let tasks = plan::steps(desired, observation, history, now);
-            let installs = tasks
-                .iter()
-                .any(|task| matches!(task.step, Step::Install(_)));
-            let can_wait = Self::can_wait(observation.current(), history, &while_held);
-            if !installs || !can_wait || self.turn(desired, turn).is_none() {
-                return Some(tasks);
-            }
+        let steps_while_held = || plan::steps_while_held(desired, observation, history, now);
+        if !is_free || self.higher(desired).is_some() {
+            return Some(steps_while_held());
         }
-        Some(while_held)
+        let tasks = plan::steps(desired, observation, history, now);
+        let mut steps = tasks.iter().map(|task| &task.step);
+        let installs = steps.any(|step| matches!(step, Step::Install(_)));
+        if !installs || self.turn(desired, turn).is_none() {
+            return Some(tasks);
+        }
+        let meanwhile = steps_while_held();
+        let can_wait = Self::can_wait(observation.current(), history, &meanwhile);
+        Some(if can_wait { meanwhile } else { tasks })
     }
 
     /// Returns whether the agent was checked at its desired location, but not at the other location where it may run. It

@@ -15,5 +15,6 @@ mod source;
 mod value;
 
 pub use in_force::{InForce, Line};
+pub use network_settings::proxy_variable;
 pub use settings::{Config, PUBLIC_KEYS_WANTED};
 pub use source::Source;

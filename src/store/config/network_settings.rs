@@ -4,7 +4,9 @@ use std::mem;
 
 use super::settings::{Config, SETTINGS, Setting};
 use super::value::Plain;
-use crate::model::url_parts;
+use crate::model::{is_plain_host, url_parts};
+use crate::net::curl;
+use crate::os::environment;
 use crate::text::without_passwords;
 
 /// The variables of curl, the first one that is set counts. `HTTP_PROXY` is not one of them: in a CGI program a client chooses it.
@@ -215,7 +217,6 @@ fn is_proxy(url: &str) -> bool {
         return false;
     };
     let (user, address) = authority.rsplit_once('@').unwrap_or(("", authority));
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
     // curl and this program would take another port if there is none.
     let Some((host, port)) = address.split_once(':') else {
         return false;
@@ -224,7 +225,7 @@ fn is_proxy(url: &str) -> bool {
         && PROXY_SCHEMES.contains(&scheme)
         && user.split('%').skip(1).all(is_code_of_a_character)
         && !host.is_empty()
-        && host.bytes().all(is_plain)
+        && is_plain_host(host)
         && port.bytes().all(|byte| byte.is_ascii_digit())
         && port.parse::<u16>().is_ok()
         && matches!(path, "" | "/")
@@ -238,13 +239,9 @@ fn is_code_of_a_character(text: &str) -> bool {
 }
 
 /// Takes what the file leaves open from the variables that curl knows. One of no use is a warning: an updater that has worked
-/// must not stop because of the shell that starts it. For the same reason no variable leads plain HTTP to a proxy if `has_curl` is
-/// false. As with the original updater, none leads loopback to one.
-pub(super) fn follow_environment(
-    config: &mut Config,
-    has_curl: bool,
-    variable: &dyn Fn(&str) -> String,
-) {
+/// must not stop because of the shell that starts it. For the same reason no variable leads plain HTTP to a proxy on a host without
+/// curl. As with the original updater, none leads loopback to one.
+pub(super) fn follow_environment(config: &mut Config, variable: &dyn Fn(&str) -> String) {
     if config.network.ca_file.is_empty() {
         take(config, &CA_FILE, &AUTHORITIES, variable);
     }
@@ -252,20 +249,21 @@ pub(super) fn follow_environment(
         take(config, &NO_PROXY, &EXCEPTIONS, variable);
     }
     if config.network.proxy.is_empty() {
-        take_proxies(config, has_curl, variable);
+        take_proxies(config, variable);
     }
 }
 
-fn take_proxies(config: &mut Config, has_curl: bool, variable: &dyn Fn(&str) -> String) {
+fn take_proxies(config: &mut Config, variable: &dyn Fn(&str) -> String) {
     take(config, &PROXY, &TLS_PROXIES, variable);
     let tls_proxy = config.network.tls_proxy.clone();
     let tls_shown = mem::take(&mut config.shown_proxy);
     config.network.proxy.clear();
-    if has_curl {
-        take(config, &PROXY, &PLAIN_PROXIES, variable);
-    } else if let Some(name) = PLAIN_PROXIES.iter().find(|name| !variable(name).is_empty()) {
-        let warning = format!("the variable {name} is ignored for http: curl is not installed");
-        config.warnings.push(warning);
+    match first_set(&PLAIN_PROXIES, variable) {
+        Some(name) if curl::find(&config.network).is_none() => {
+            let warning = format!("the variable {name} is ignored for http: curl is not installed");
+            config.warnings.push(warning);
+        }
+        _ => take(config, &PROXY, &PLAIN_PROXIES, variable),
     }
     if config.network.proxy != tls_proxy {
         config.network.tls_proxy = tls_proxy;
@@ -286,10 +284,20 @@ fn take_proxies(config: &mut Config, has_curl: bool, variable: &dyn Fn(&str) -> 
     }
 }
 
+/// Returns the first variable of this process that names a proxy.
+pub fn proxy_variable() -> Option<&'static str> {
+    let of_http = first_set(&PLAIN_PROXIES[..1], &environment::variable);
+    of_http.or_else(|| first_set(&TLS_PROXIES, &environment::variable))
+}
+
+fn first_set<'a>(names: &[&'a str], variable: &dyn Fn(&str) -> String) -> Option<&'a str> {
+    let mut names = names.iter().copied();
+    names.find(|name| !variable(name).is_empty())
+}
+
 /// Sets what the first of these variables says.
 fn take(config: &mut Config, setting: &Setting, names: &[&str], variable: &dyn Fn(&str) -> String) {
-    let is_set = |name: &&&str| !variable(name).is_empty();
-    let name = names.iter().find(is_set).copied().unwrap_or_default();
+    let name = first_set(names, variable).unwrap_or_default();
     let mut value = variable(name);
     if setting.key == PROXY.key && !value.is_empty() && url_parts(&value).is_none() {
         value.insert_str(0, "http://");
@@ -351,7 +359,9 @@ mod tests {
         for (setting, value) in file {
             (setting.set)(&mut config, Plain::Text(value)).expect("valid");
         }
-        follow_environment(&mut config, true, &|name| {
+        // A path that is there on every host.
+        config.network.curl = "/".into();
+        follow_environment(&mut config, &|name| {
             let mut variables = variables.iter();
             let found = variables.find(|(variable, _)| *variable == name);
             found.map_or_else(String::new, |(_, value)| (*value).to_owned())
@@ -419,7 +429,8 @@ mod tests {
     #[test]
     fn without_curl_no_variable_leads_plain_http_to_a_proxy() {
         let mut config = Config::default();
-        follow_environment(&mut config, false, &|name| match name {
+        config.network.curl = "/no/curl".into();
+        follow_environment(&mut config, &|name| match name {
             "all_proxy" => "http://p:1".to_owned(),
             _ => String::new(),
         });

@@ -12,7 +12,6 @@ use super::value::{Plain, find};
 use crate::error::{At, Error, Result};
 use crate::json::{self, Object, Value};
 use crate::model::one_spelling;
-use crate::net::curl;
 use crate::os::{disk, environment};
 
 /// The largest cfg.json, in bytes.
@@ -60,8 +59,7 @@ impl Source {
         };
         let config = parse(&text, needs_server);
         let mut config = config.map_err(|cause| Error::new("use", &self.file, cause))?;
-        let has_curl = curl::find(&config.network).is_some();
-        network_settings::follow_environment(&mut config, has_curl, &environment::variable);
+        network_settings::follow_environment(&mut config, &environment::variable);
         if needs_server {
             config.warn_of_hostname();
         }
