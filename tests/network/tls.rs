@@ -164,6 +164,19 @@ fn a_server_gets_the_client_certificate_that_it_wants() {
     assert!(host.meta.count_beats() <= before + 2);
 }
 
+/// Installs demo from this store behind TLS. Returns false if there can be no TLS here.
+fn installs_over_tls(host: &mut Host, store: &Faults, digest: String) -> bool {
+    let Some(tls) = in_front_of(host, &store.addr(), &[]) else {
+        return false;
+    };
+    host.set("ca_file", &quote(&tls.file("ca.pem")));
+    let entry = host.want("demo", "1.0.0").tarball(tls.url("good"));
+    host.desire(&[entry.md5(digest)]);
+    host.start();
+    host.wait_running_within(patience(PATIENCE), "demo", "1.0.0");
+    true
+}
+
 #[test]
 fn a_download_over_tls_that_is_cut_is_resumed() {
     let mut host = Host::new();
@@ -173,14 +186,9 @@ fn a_download_over_tls_that_is_cut_is_resumed() {
         0 => exchange.begin(&bytes, bytes.len() / 2),
         _ => exchange.serve(&bytes),
     });
-    let Some(tls) = in_front_of(&host, &store.addr(), &[]) else {
+    if !installs_over_tls(&mut host, &store, digest) {
         return;
-    };
-    host.set("ca_file", &quote(&tls.file("ca.pem")));
-    let entry = host.want("demo", "1.0.0").tarball(tls.url("good"));
-    host.desire(&[entry.md5(digest)]);
-    host.start();
-    host.wait_running_within(patience(PATIENCE), "demo", "1.0.0");
+    }
     let heads = store.heads();
     assert!(heads.last().expect("a request").contains("Range: bytes="));
 }
@@ -196,14 +204,7 @@ fn a_redirect_over_tls_is_followed_hop_by_hop() {
         }
         exchange.reply("302 Found", &["Location: /moved/x.tar.gz"], b"");
     });
-    let Some(tls) = in_front_of(&host, &store.addr(), &[]) else {
-        return;
-    };
-    host.set("ca_file", &quote(&tls.file("ca.pem")));
-    let entry = host.want("demo", "1.0.0").tarball(tls.url("good"));
-    host.desire(&[entry.md5(digest)]);
-    host.start();
-    host.wait_running_within(patience(PATIENCE), "demo", "1.0.0");
+    installs_over_tls(&mut host, &store, digest);
 }
 
 /// What is not a secret is not in the arguments either: they are the same for every request.

@@ -1,11 +1,10 @@
 //! Tokens that tell a server or a store who asks: where they are sent, and where they never appear.
 
-use crate::network::downloads::tarball;
+use crate::network::downloads::{install, tarball};
 use crate::support::fault::Faults;
 use crate::support::host::Host;
 use crate::support::http::free;
 use crate::support::json::quote;
-use crate::support::md5_hex;
 use crate::support::tls::{has, secret_file};
 use crate::support::users::mode;
 use std::fs;
@@ -97,7 +96,6 @@ fn assert_store_token(transport: &str) {
     let mut host = Host::new();
     host.set("transport", &quote(transport));
     let bytes = tarball(&host);
-    let digest = md5_hex(&bytes);
     let body = bytes.clone();
     let elsewhere = Faults::serve(move |mut exchange| exchange.serve(&body));
     let location = format!("Location: {}", elsewhere.url("/releases/x.tar.gz"));
@@ -114,12 +112,7 @@ fn assert_store_token(transport: &str) {
         elsewhere.releases()
     );
     with_token(&mut host, "store_token_file", &lines);
-    host.desire(&[host
-        .want("demo", "1.0.0")
-        .tarball(store.releases())
-        .md5(digest)]);
-    host.start();
-    host.wait_running("demo", "1.0.0");
+    install(&mut host, &store, &bytes);
     let heads = store.heads();
     assert_eq!(heads.len(), 2, "{heads:?}");
     for head in heads {
@@ -151,20 +144,15 @@ fn a_store_gets_its_token_by_curl_and_no_other_host_does() {
 fn a_store_that_the_file_does_not_name_gets_no_token() {
     let mut host = Host::new();
     let bytes = tarball(&host);
-    let digest = md5_hex(&bytes);
-    let store = Faults::serve(move |mut exchange| exchange.serve(&bytes));
+    let body = bytes.clone();
+    let store = Faults::serve(move |mut exchange| exchange.serve(&body));
     let lines = format!(
         "{} {STORE_TOKEN}\nhttp://{} {STORE_TOKEN}\n",
         store.url("/other"),
         free("127.0.0.1")
     );
     with_token(&mut host, "store_token_file", &lines);
-    host.desire(&[host
-        .want("demo", "1.0.0")
-        .tarball(store.releases())
-        .md5(digest)]);
-    host.start();
-    host.wait_running("demo", "1.0.0");
+    install(&mut host, &store, &bytes);
     for head in store.heads() {
         assert!(!head.contains("Authorization"), "{head}");
     }
