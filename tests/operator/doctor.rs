@@ -112,7 +112,13 @@ fn a_healthy_host_is_all_ok_and_nothing_is_changed() {
     host.wait_for("the desired state to be saved", || {
         host.own.join("desired_agent.json").exists() && host.own.join("var/ledger.json").exists()
     });
-    let before = tree(&host.own);
+    // The daemon may be writing a file just now, which has another name until it is whole.
+    let mut before = Vec::new();
+    host.wait_for("all files to be whole", || {
+        before = tree(&host.own);
+        let mut names = before.iter();
+        names.all(|path| path.extension().is_none_or(|end| end != "tmp"))
+    });
     let found = doctor(&host);
     assert_eq!(found.code, Some(0), "{}", found.text);
     assert_eq!(
@@ -129,7 +135,9 @@ fn a_healthy_host_is_all_ok_and_nothing_is_changed() {
         .assert_has("ok", &["/api/heartbeat answers"])
         .assert_has("ok", &["clock"])
         .assert_has("ok", &[&host.work.display().to_string(), "MB free"]);
-    assert_eq!(tree(&host.own), before);
+    host.wait_for("the files to be those of before", || {
+        tree(&host.own) == before
+    });
     assert!(host.meta.seen().iter().any(|seen| seen.method == "GET"));
 }
 
