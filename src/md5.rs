@@ -22,6 +22,13 @@ impl Digest {
     }
 }
 
+/// Returns the digest of the bytes.
+pub fn of(bytes: &[u8]) -> [u8; 16] {
+    let mut digest = Digest::new();
+    digest.add(bytes);
+    digest.bytes()
+}
+
 /// Returns the digest of the bytes as 32 hex digits.
 pub fn hex(bytes: &[u8]) -> String {
     let mut digest = Digest::new();

@@ -191,7 +191,8 @@ pub(super) const PUBLISH_PAUSE: Duration = Duration::from_secs(1);
 /// The status file as it was last written.
 #[derive(Default)]
 pub(super) struct Published {
-    pub(super) text: String,
+    /// The digest of its text, which can be long.
+    pub(super) digest: [u8; 16],
     pub(super) at: Option<Instant>,
     /// Nothing can have changed since.
     pub(super) is_fresh: bool,

@@ -7,6 +7,7 @@ use super::Daemon;
 use super::parts::{Mode, PUBLISH_PAUSE};
 use crate::build_info::VERSION;
 use crate::log;
+use crate::md5;
 use crate::model::AgentName;
 use crate::protocol::status::Status;
 use crate::store::status;
@@ -58,9 +59,10 @@ impl Daemon {
         self.published.is_fresh = true;
         self.published.at = Some(Instant::now());
         let text = crate::json::to_string(&self.status());
-        if text != self.published.text {
+        let digest = md5::of(text.as_bytes());
+        if digest != self.published.digest {
             match status::save(&self.identity.source.own_dir, &text) {
-                Ok(()) => self.published.text = text,
+                Ok(()) => self.published.digest = digest,
                 Err(error) => log::debug(format_args!("{error}")),
             }
         }

@@ -18,14 +18,14 @@ use crate::store::overrides::Overrides;
 pub(super) struct Agent {
     /// As the server desires it.
     pub(super) desired: Desired,
-    /// The same at the version that an operator pinned.
-    pinned: Option<Desired>,
+    /// The same at the version that an operator pinned. Boxed, because few are.
+    pinned: Option<Box<Desired>>,
 }
 
 impl Agent {
     /// Returns the agent as this host follows it.
     pub(super) fn followed(&self) -> &Desired {
-        self.pinned.as_ref().unwrap_or(&self.desired)
+        self.pinned.as_deref().unwrap_or(&self.desired)
     }
 }
 
@@ -68,10 +68,10 @@ impl DesiredState {
     }
 
     fn replace(&mut self, agents: Vec<Desired>) {
-        self.agents.clear();
+        self.agents = Vec::with_capacity(agents.len());
         self.index.clear();
         for desired in agents {
-            let pinned = self.overrides.pinned(&desired);
+            let pinned = self.overrides.pinned(&desired).map(Box::new);
             self.index.insert(desired.name.clone(), self.agents.len());
             self.agents.push(Agent { desired, pinned });
         }
@@ -97,7 +97,7 @@ impl DesiredState {
                 is_changed = true;
                 let pin = pin.map_or("nothing any more", Version::as_str);
                 log::info(format_args!("{name}: pinned to {pin}"));
-                agent.pinned = self.overrides.pinned(&agent.desired);
+                agent.pinned = self.overrides.pinned(&agent.desired).map(Box::new);
             }
         }
         is_changed

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Result;
 use crate::json;
+use crate::md5;
 use crate::model::{AgentName, Build, Desired, Location};
 use crate::os::disk;
 use crate::plan::history::{AgentHistory, entry_digest};
@@ -17,8 +18,8 @@ pub(super) struct SavedLedger {
     pub(super) ledger: Ledger,
     file: PathBuf,
     boot: String,
-    /// The text on disk.
-    saved: String,
+    /// The digest of the text on disk. The text itself would be as large as all that is known of the agents.
+    saved: [u8; 16],
     /// The ledger may differ from the file. To be sure it must be printed, which costs as much as it holds, and the
     /// daemon wakes often.
     is_touched: bool,
@@ -29,7 +30,7 @@ impl SavedLedger {
         let file = layout::ledger(own_dir);
         let mut ledger = ledger::load(&file, now);
         let boot = disk::read_small(Path::new(BOOT_ID), 64).unwrap_or_default();
-        let saved = json::to_string(&ledger);
+        let saved = md5::of(json::to_string(&ledger).as_bytes());
         for history in ledger.agents.values_mut() {
             history.fold_boot(&boot, now);
         }
@@ -118,9 +119,10 @@ impl SavedLedger {
     pub(super) fn save(&mut self) -> Result<()> {
         if self.is_touched {
             let text = json::to_string(&self.ledger);
-            if self.saved != text {
+            let digest = md5::of(text.as_bytes());
+            if self.saved != digest {
                 disk::write_atomic(&self.file, text.as_bytes(), layout::STATE_MODE)?;
-                self.saved = text;
+                self.saved = digest;
             }
             self.is_touched = false;
         }
