@@ -105,11 +105,19 @@ pub struct Observation {
     pub name: AgentName,
     /// At the desired location.
     pub at_desired: Observed,
-    /// Where the agent last ran well, if that is another location.
-    pub elsewhere: Option<Observed>,
+    /// Where the agent last ran well, if that is another location. Boxed, because few are.
+    pub elsewhere: Option<Box<Observed>>,
 }
 
 impl Observation {
+    /// Returns what was found at each location, at the desired one last.
+    pub fn locations(&self) -> impl Iterator<Item = &Observed> {
+        self.elsewhere
+            .as_deref()
+            .into_iter()
+            .chain([&self.at_desired])
+    }
+
     /// Returns the location where the agent lives now.
     pub fn current(&self) -> &Observed {
         match &self.elsewhere {
@@ -124,21 +132,19 @@ impl Observation {
         let elsewhere = self.elsewhere.as_ref();
         let at_desired = &self.at_desired;
         let is_unread = at_desired.state == AgentState::NotAsked && at_desired.is_unknown();
-        is_unread || elsewhere.is_some_and(Observed::is_unknown)
+        is_unread || elsewhere.is_some_and(|observed| observed.is_unknown())
     }
 
     /// Returns which other updater manages the agent at one of its locations, in words. Nothing is done then.
     pub fn managed_by(&self) -> Option<&str> {
-        let texts = self.elsewhere.iter().chain([&self.at_desired]);
-        texts
+        self.locations()
             .map(|observed| observed.managed_by.as_str())
             .find(|text| !text.is_empty())
     }
 
     /// Returns the trace of a process that not even KILL ends.
     pub fn stuck(&self) -> Option<&str> {
-        let traces = self.elsewhere.iter().chain([&self.at_desired]);
-        traces
+        self.locations()
             .map(|observed| observed.stuck.as_str())
             .find(|trace| !trace.is_empty())
     }

@@ -64,20 +64,13 @@ pub fn is_reached(desired: &Desired, observation: &Observation) -> bool {
         Cmd::Start => {
             is_in_force(desired, observation) && observation.at_desired.state == AgentState::Started
         }
-        Cmd::Stop => all_locations(observation).all(|observed| {
+        Cmd::Stop => observation.locations().all(|observed| {
             matches!(
                 observed.state,
                 AgentState::NotInstalled | AgentState::Stopped
             )
         }),
     }
-}
-
-fn all_locations(observation: &Observation) -> impl Iterator<Item = &Observed> {
-    observation
-        .elsewhere
-        .iter()
-        .chain([&observation.at_desired])
 }
 
 /// Whether the desired build is in force at the desired location, and nothing is in force elsewhere.
@@ -91,7 +84,7 @@ fn steps_to_stop(observation: &Observation, history: &AgentHistory, now: u64) ->
         return Vec::new();
     }
     let mut steps = Vec::new();
-    for observed in all_locations(observation) {
+    for observed in observation.locations() {
         if matches!(
             observed.state,
             AgentState::Started | AgentState::Unrecognized
@@ -257,7 +250,8 @@ fn rollback_target(
     let current = &observation.current().location;
     let is_same_user = last_good.location.run_user == current.run_user;
     let is_current = last_good.location == *current && last_good.build.satisfies(in_force);
-    let is_on_disk = all_locations(observation)
+    let is_on_disk = observation
+        .locations()
         .any(|observed| observed.location == last_good.location && observed.has(&last_good.build));
     (is_same_user && !is_current && is_on_disk).then(|| last_good.clone())
 }
@@ -503,7 +497,11 @@ mod tests {
         let observation = Observation {
             name: name(),
             at_desired: observed("/new", AgentState::Unrecognized, &[build("2", B)]),
-            elsewhere: Some(observed("/old", AgentState::Unrecognized, &[build("1", A)])),
+            elsewhere: Some(Box::new(observed(
+                "/old",
+                AgentState::Unrecognized,
+                &[build("1", A)],
+            ))),
         };
         let stop = desired("2", "", "stop");
         assert_eq!(
@@ -579,7 +577,7 @@ mod tests {
         let mut observation = Observation {
             name: name(),
             at_desired: Observed::empty(location("/new")),
-            elsewhere,
+            elsewhere: elsewhere.map(Box::new),
         };
         assert_eq!(
             plan(&moved, &observation, &history),
@@ -587,7 +585,11 @@ mod tests {
         );
         observation.at_desired.builds = vec![build("1", A)];
         assert_eq!(plan(&moved, &observation, &history), ["switch from 1 to 1"]);
-        observation.elsewhere = Some(observed("/old", AgentState::Stopped, &[build("1", A)]));
+        observation.elsewhere = Some(Box::new(observed(
+            "/old",
+            AgentState::Stopped,
+            &[build("1", A)],
+        )));
         assert_eq!(
             plan(&moved, &observation, &waiting(history)),
             ["start 1 in /old"]
@@ -601,7 +603,7 @@ mod tests {
         let mut observation = Observation {
             name: name(),
             at_desired: Observed::empty(location("/new")),
-            elsewhere: Some(elsewhere),
+            elsewhere: Some(Box::new(elsewhere)),
         };
         let history = last_good("/old", build("1", A));
         assert_eq!(
@@ -621,7 +623,11 @@ mod tests {
         let observation = Observation {
             name: name(),
             at_desired: observed("/new", AgentState::Started, &[build("2", B)]),
-            elsewhere: Some(observed("/old", AgentState::Stopped, &[build("1", A)])),
+            elsewhere: Some(Box::new(observed(
+                "/old",
+                AgentState::Stopped,
+                &[build("1", A)],
+            ))),
         };
         assert_eq!(
             plan(&desired("2", "", "start"), &observation, &history),
@@ -640,7 +646,7 @@ mod tests {
         let observation = Observation {
             name: name(),
             at_desired: observed("/new", AgentState::Stopped, &[build("2", B)]),
-            elsewhere: Some(elsewhere),
+            elsewhere: Some(Box::new(elsewhere)),
         };
         let two = desired("2", "", "start");
         assert_eq!(plan(&two, &observation, &history), ["start 2"]);
@@ -659,7 +665,7 @@ mod tests {
         let mut observation = Observation {
             name: name(),
             at_desired: Observed::empty(location("/new")),
-            elsewhere: Some(elsewhere),
+            elsewhere: Some(Box::new(elsewhere)),
         };
         let start = desired("1", "", "start");
         assert_eq!(
@@ -699,7 +705,7 @@ mod tests {
             let observation = Observation {
                 name: name(),
                 at_desired,
-                elsewhere,
+                elsewhere: elsewhere.map(Box::new),
             };
             let start = desired("1", "", "start");
             assert_eq!(plan(&start, &observation, &history), ["stop 1", "start 1"]);
@@ -727,7 +733,11 @@ mod tests {
             let observation = Observation {
                 name: name(),
                 at_desired: observed("/new", state, &[build("2", B)]),
-                elsewhere: Some(observed("/old", AgentState::Stopped, &[build("1", A)])),
+                elsewhere: Some(Box::new(observed(
+                    "/old",
+                    AgentState::Stopped,
+                    &[build("1", A)],
+                ))),
             };
             let history = last_good("/old", build("1", A));
             let three = desired("3", "", "start");

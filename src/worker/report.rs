@@ -15,7 +15,7 @@ pub(super) fn done(
     let observation = Observation {
         name: job.name.clone(),
         at_desired,
-        elsewhere,
+        elsewhere: elsewhere.map(Box::new),
     };
     let mut event = Event::of_checks(What::Done, vec![observation]);
     if let Some(failure) = failure {

@@ -69,7 +69,7 @@ fn observations(agents: &[Checked], results: &[Option<Observed>]) -> Vec<Observa
             observations.push(Observation {
                 name: desired.name.clone(),
                 at_desired,
-                elsewhere: other.flatten(),
+                elsewhere: other.flatten().map(Box::new),
             });
         }
     }
@@ -137,13 +137,11 @@ fn start_all(job: &HeartbeatJob, targets: &[(Target, Role)], signals: &Signals) 
 /// Returns the result of an earlier check that still hangs. Another one would hang as well.
 fn still_stuck(job: &HeartbeatJob, target: &Target) -> Option<Observed> {
     let observation = job.stuck.iter().find(|stuck| stuck.name == target.name)?;
-    let mut locations = observation
-        .elsewhere
-        .iter()
-        .chain([&observation.at_desired]);
     let hangs =
         |observed: &&Observed| observed.state == AgentState::NoAnswer && !observed.stuck.is_empty();
-    let observed = locations.find(|observed| observed.location == target.location);
+    let observed = observation
+        .locations()
+        .find(|observed| observed.location == target.location);
     observed.filter(hangs).cloned()
 }
 

@@ -79,7 +79,7 @@ mod tests {
             observations: vec![Observation {
                 name: AgentName::parse(name).expect("a name"),
                 at_desired: Observed::empty(at_desired),
-                elsewhere: elsewhere.map(Observed::empty),
+                elsewhere: elsewhere.map(|at| Box::new(Observed::empty(at))),
             }],
             ..Event::default()
         });

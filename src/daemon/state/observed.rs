@@ -65,7 +65,9 @@ impl Observations {
         self.agents.get(name).map_or(0, |known| known.since)
     }
 
-    pub(super) fn record(&mut self, observation: Observation, now: u64) {
+    pub(super) fn record(&mut self, mut observation: Observation, now: u64) {
+        // Most agents have one or two builds, and the list was read with room for four.
+        observation.at_desired.builds.shrink_to_fit();
         let known = self.agents.entry(observation.name.clone()).or_default();
         known.note(observation.current(), now);
         known.last = Some(observation);
@@ -134,7 +136,7 @@ impl Observations {
                 last.elsewhere = None;
             }
         } else {
-            last.elsewhere = Some(observation.at_desired);
+            last.elsewhere = Some(Box::new(observation.at_desired));
         }
         // A step may have seen another location than that where the agent lives, as the install before a move does.
         known.note(last.current(), now);

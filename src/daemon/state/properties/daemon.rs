@@ -21,7 +21,7 @@ impl World {
         let observation = Observation {
             name: self.name.clone(),
             at_desired: self.paper.observed(&at_desired),
-            elsewhere: elsewhere.map(|elsewhere| self.paper.observed(&elsewhere)),
+            elsewhere: elsewhere.map(|elsewhere| Box::new(self.paper.observed(&elsewhere))),
         };
         self.state.observe(observation, self.now);
     }
@@ -68,7 +68,7 @@ impl World {
             at_desired: self.paper.observed(&task.location),
             elsewhere: job
                 .elsewhere
-                .map(|elsewhere| self.paper.observed(&elsewhere)),
+                .map(|elsewhere| Box::new(self.paper.observed(&elsewhere))),
         };
         let attempt = Attempt {
             name: self.name.clone(),
