@@ -47,6 +47,8 @@ pub fn unpack(
         entries_left: ENTRY_LIMIT,
         is_synced_later,
         unsynced: 0,
+        parent: PathBuf::new(),
+        has_links: false,
         chunk: vec![0; CHUNK],
         progress,
     };
@@ -87,6 +89,10 @@ struct Unpacker<'a> {
     is_synced_later: bool,
     /// Bytes that were written since the last sync.
     unsynced: usize,
+    /// The parent of the last entry.
+    parent: PathBuf,
+    /// A symbolic link was unpacked.
+    has_links: bool,
     chunk: Vec<u8>,
     progress: OnProgress<'a>,
 }
@@ -140,6 +146,7 @@ impl Unpacker<'_> {
             Kind::File => return self.file(entry, data, &target),
             Kind::Symlink => {
                 check_link(&entry.link, &path[..path.len() - 1], &mut |_| true)?;
+                self.has_links = true;
                 symlink(OsStr::from_bytes(&entry.link), &target)
             }
             Kind::HardLink => self.hard_link(&entry.link, &target),
@@ -150,14 +157,18 @@ impl Unpacker<'_> {
     /// Returns the path that an entry is written to. Makes its parents, and refuses a parent that is a link.
     fn target(&mut self, path: &[&OsStr]) -> io::Result<PathBuf> {
         check_depth(path).map_err(io::Error::other)?;
-        let mut at = self.root.to_owned();
-        for (index, part) in path.iter().enumerate() {
-            if index > 0 {
+        let mut target = self.root.to_owned();
+        target.extend(path);
+        // The parent of the entry before is a directory still: nothing that is unpacked replaces one.
+        if target.parent().map(Path::as_os_str) != Some(self.parent.as_os_str()) {
+            let mut at = self.root.to_owned();
+            for part in &path[..path.len() - 1] {
+                at.push(part);
                 self.make_parent(&at)?;
             }
-            at.push(part);
+            self.parent = at;
         }
-        Ok(at)
+        Ok(target)
     }
 
     fn make_parent(&mut self, dir: &Path) -> io::Result<()> {
@@ -226,6 +237,9 @@ impl Unpacker<'_> {
     /// Checks all symbolic links once more, now that all directories are there, and because a hard link can have put one in
     /// another place. If nobody syncs the tree later, syncs every directory, so that a power cut loses no name.
     fn check_links(&mut self) -> Result<()> {
+        if self.is_synced_later && !self.has_links {
+            return Ok(());
+        }
         let mut dirs = vec![PathBuf::new()];
         while let Some(inner) = dirs.pop() {
             let dir = self.root.join(&inner);
