@@ -27,12 +27,12 @@ struct Run {
     steps: Vec<Step>,
 }
 
-fn record(scenario: &'static Scenario) -> Run {
+fn record(scenario: &'static Scenario, recorder: fn(PathBuf) -> Recorder) -> Run {
     let mut host = Host::new();
     (scenario.prepare)(&mut host);
     let dir = host.dir.clone();
     let before = Disk::of(&dir);
-    let traced = host.start_traced(false, Recorder::new(dir.clone()));
+    let traced = host.start_traced(false, recorder(dir.clone()));
     let settled = settle(&host, scenario);
     let steps = traced.end().steps;
     settled.unwrap_or_else(|why| panic!("{} within {TWO_ROUNDS:?}: {why}", scenario.name));
@@ -186,14 +186,14 @@ impl DiskCheck<'_> {
 }
 
 /// Records all scenarios. Returns no runs where tracing is impossible.
-fn runs() -> Vec<Run> {
+fn runs(recorder: fn(PathBuf) -> Recorder) -> Vec<Run> {
     if !trace::is_possible(&platform::binary()) {
         return Vec::new();
     }
     std::thread::scope(|scope| {
         let runs: Vec<_> = SCENARIOS
             .iter()
-            .map(|scenario| scope.spawn(|| record(scenario)))
+            .map(|scenario| scope.spawn(move || record(scenario, recorder)))
             .collect();
         runs.into_iter()
             .map(|run| run.join().expect("the run was recorded"))
@@ -203,8 +203,20 @@ fn runs() -> Vec<Run> {
 
 #[test]
 fn a_power_cut_between_any_two_steps_leaves_whole_versions_and_files() {
+    check_all(&runs(Recorder::new));
+}
+
+#[test]
+fn the_same_holds_where_files_must_be_synced_one_by_one() {
+    let runs = runs(Recorder::of_old_kernel);
+    let mut steps = runs.iter().flat_map(|run| &run.steps);
+    assert!(!steps.any(|step| matches!(step.change, Change::SyncAll(_))));
+    check_all(&runs);
+}
+
+fn check_all(runs: &[Run]) {
     let (mut steps, mut disks, mut syncs) = (0, 0, 0);
-    for run in &runs() {
+    for run in runs {
         steps += run
             .steps
             .iter()
