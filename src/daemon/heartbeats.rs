@@ -45,7 +45,7 @@ impl Daemon {
             network,
             log_level: self.config.log_level.name().to_owned(),
             refused: self.state.refused().to_vec(),
-            agents: self.state.reports(|name| phase(name).unwrap_or_default()),
+            agents: self.state.reports(phase, self.clock.now()),
             stuck: self.workers.stuck.clone(),
         })
     }

@@ -14,6 +14,9 @@ use crate::os::fd;
 /// The phase of a stop. Until it ends, an agent that says it is stopped may still run.
 pub const STOPPING: &str = "stopping";
 
+/// The phase of an agent whose installation waits for the turn of this host.
+pub const WAITING: &str = "waiting for its turn";
+
 /// The phase of an install that has what it needs of the network, but for a configuration.
 pub const UNPACKING: &str = "unpacking";
 

@@ -86,6 +86,21 @@ fn a_host_waits_for_its_turn_and_says_when_it_comes() {
 }
 
 #[test]
+fn the_server_is_told_what_waits_for_its_turn() {
+    let host = host_of_a_fleet();
+    host.publish(&Agent::new("other", "1.0.0"));
+    host.desire(&[host.want("demo", "1.0.1"), host.want("other", "1.0.0")]);
+    host.wait_for("the phase of demo in a heartbeat", || {
+        let demo = host.last_beat().expect("a heartbeat").agent("demo");
+        demo.field("phase").text() == "waiting for its turn"
+    });
+    host.wait_for("the status of what was never installed", || {
+        host.reported("other") == (String::new(), "waiting for its turn".to_owned())
+    });
+    assert_eq!(host.reported("demo").1, "started");
+}
+
+#[test]
 fn a_restart_moves_no_turn() {
     let mut host = host_of_a_fleet();
     upgrade_in_turn(&host);
@@ -160,7 +175,10 @@ fn an_agent_that_dies_before_its_turn_is_started_again() {
     let host = host_of_a_fleet();
     upgrade_in_turn(&host);
     host.kill_agent("demo");
-    host.wait_running("demo", "1.0.0");
+    host.wait_for("the agent to be started again", || {
+        host.running("demo").len() == 1
+            && host.reported("demo") == ("1.0.0".to_owned(), "started".to_owned())
+    });
     assert!(!has_downloaded(&host));
 }
 

@@ -3,8 +3,9 @@
 use super::State;
 use super::desired::Agent;
 use super::observed::{UNKNOWN, version_at, word_of};
-use crate::model::{AgentName, Observation, Refusal, STATUS_LIMIT};
+use crate::model::{AgentName, Desired, Observation, Refusal, STATUS_LIMIT, Task};
 use crate::plan;
+use crate::protocol::event::WAITING;
 use crate::protocol::heartbeat;
 use crate::protocol::job::Reported;
 use crate::protocol::status::AgentStatus;
@@ -12,14 +13,19 @@ use crate::text::brief;
 
 impl State {
     /// Returns what a heartbeat is to check and to report. `phase` returns what is being done to an agent.
-    pub fn reports(&self, phase: impl Fn(&AgentName) -> String) -> Vec<Reported> {
+    pub fn reports(&self, phase: impl Fn(&AgentName) -> Option<String>, now: u64) -> Vec<Reported> {
         let mut reports = Vec::new();
-        for Agent { desired, .. } in self.desired.agents() {
+        for agent in self.desired.agents() {
+            let desired = &agent.desired;
+            let waits = || {
+                self.step_in_turn(agent.followed(), now)
+                    .map(|_| WAITING.to_owned())
+            };
             reports.push(Reported {
                 desired: desired.clone(),
                 elsewhere: self.elsewhere(&desired.name, &desired.location),
                 pinned: self.desired.pin(&desired.name),
-                phase: phase(&desired.name),
+                phase: phase(&desired.name).or_else(waits).unwrap_or_default(),
                 error: self.error(&desired.name),
             });
         }
@@ -90,14 +96,20 @@ impl State {
             let next = self.next_task(name, now);
             status.next = next.map(|task| task.to_string()).unwrap_or_default();
             if status.next.is_empty()
-                && let Some(at) = self.turn(followed, now)
-                && let Some([task, ..]) = self.tasks_in_turn(name, now, at).as_deref()
+                && let Some((task, at)) = self.step_in_turn(followed, now)
             {
                 status.next = format!("{task} in its turn");
                 status.retry_at = at;
             }
         }
         status
+    }
+
+    /// Returns what waits for its turn, and when that comes.
+    fn step_in_turn(&self, followed: &Desired, now: u64) -> Option<(Task, u64)> {
+        let at = self.turn(followed, now)?;
+        let tasks = self.tasks_in_turn(&followed.name, now, at)?;
+        Some((tasks.into_iter().next()?, at))
     }
 
     /// Returns the refused entries of the last answer, with their reasons.
