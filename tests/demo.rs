@@ -16,12 +16,12 @@ mod show;
 mod support;
 
 use miniserde::json::Value;
-use reaper::Reaper;
+use reaper::{Reaper, SERVED};
 use show::Show;
 use std::env;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
-use support::host::Host;
+use support::host::{Host, sandbox_dir};
 use support::json::{Json as _, parse};
 
 const HELP: &str = "\
@@ -29,9 +29,9 @@ cargo run --example demo                 install, upgrade, crash, roll back and 
                                          exit 0 only if all of it was seen
 cargo run --example demo -- --serve      keep an ops-meta with a release store running instead
       --listen HOST:PORT                 where (127.0.0.1:2000; give an address of this host to let others in)
-      --dir DIR                          its directory (ops-meta below the temp directory)
+      --dir DIR                          its directory, which stays (a new one, which is removed at the end)
 
-The served directory, made with a sample agent in two versions if it is not there:
+The served directory, filled with a sample agent in two versions if these files are not there:
   {dir}/{arch}/{name}-{version}.tar.gz       a release; arch as in linux_amd64
   {dir}/{arch}/{name}-{version}.tar.gz.md5   its digest, as md5sum prints it
   {dir}/desired.json                         the answer to every heartbeat, read again for each: edit it and watch
@@ -43,7 +43,8 @@ enum Mode {
     Demo,
     Serve {
         listen: String,
-        dir: PathBuf,
+        /// None: one for this run alone.
+        dir: Option<PathBuf>,
     },
     Help,
     /// Hidden: cleans up after a demo, also after one that was killed.
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
     let mode = mode().map_err(|e| format!("{e}; see --help"));
     let done = mode.and_then(|mode| match mode {
         Mode::Demo => demo(),
-        Mode::Serve { listen, dir } => serve::serve(&listen, &dir),
+        Mode::Serve { listen, dir } => serve(&listen, dir),
         Mode::Reap => reaper::reap(),
         Mode::Help => {
             print!("{HELP}");
@@ -74,7 +75,7 @@ fn mode() -> Result<Mode, lexopt::Error> {
     use lexopt::prelude::{Long, Short, ValueExt as _};
     let (mut serve, mut reap) = (false, false);
     let mut listen = "127.0.0.1:2000".to_owned();
-    let mut dir = env::temp_dir().join("ops-meta");
+    let mut dir = None;
     let mut args = lexopt::Parser::from_env();
     while let Some(arg) = args.next()? {
         match arg {
@@ -82,7 +83,7 @@ fn mode() -> Result<Mode, lexopt::Error> {
             Long("reap") => reap = true,
             Long("serve") => serve = true,
             Long("listen") => listen = args.value()?.string()?,
-            Long("dir") => dir = args.value()?.into(),
+            Long("dir") => dir = Some(args.value()?.into()),
             other => return Err(other.unexpected()),
         }
     }
@@ -98,9 +99,9 @@ fn demo() -> Result<(), String> {
         return Err("the demo finds processes through /proc, so it needs Linux".to_owned());
     }
     let binary = binary()?;
-    let host = Host::new();
-    let reaper = Reaper::of(&host.dir)?;
-    let show = Show::new(host);
+    let dir = sandbox_dir();
+    let reaper = Reaper::of(&dir)?;
+    let show = Show::new(Host::at(dir));
     let seen = show.set_up(&binary).and_then(|()| show.play());
     if seen.is_err() {
         show.print_log();
@@ -113,6 +114,20 @@ fn demo() -> Result<(), String> {
     Ok(())
 }
 
+/// Runs until it is interrupted.
+fn serve(listen: &str, dir: Option<PathBuf>) -> Result<(), String> {
+    if let Some(dir) = dir {
+        return serve::serve(listen, &dir, "stays");
+    }
+    let tmp = env::temp_dir().canonicalize();
+    let tmp = tmp.map_err(|e| format!("no temp directory: {e}"))?;
+    let dir = tmp.join(format!("{SERVED}{}", std::process::id()));
+    let reaper = Reaper::of(&dir)?;
+    let served = serve::serve(listen, &dir, "is removed then");
+    let cleaned = reaper.finish();
+    served.and(cleaned)
+}
+
 /// Returns the path of the release binary. Builds it unless `OPS_UPDATER_BIN` names one.
 fn binary() -> Result<PathBuf, String> {
     if let Some(given) = env::var_os("OPS_UPDATER_BIN") {
@@ -120,10 +135,11 @@ fn binary() -> Result<PathBuf, String> {
             .canonicalize()
             .map_err(|e| format!("OPS_UPDATER_BIN={}: {e}", given.display()));
     }
-    println!("building the release binary ...");
+    // cargo shows its progress on stderr.
+    println!("building the release binary");
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
-        .args(["build", "--release", "--quiet", "--bin", "ops-updater"])
+        .args(["build", "--release", "--bin", "ops-updater"])
         .arg("--message-format=json-render-diagnostics")
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stderr(Stdio::inherit())

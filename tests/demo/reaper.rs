@@ -8,11 +8,15 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+/// How the directory of `--serve` begins.
+pub const SERVED: &str = "ops-meta-";
+
 /// A child that waits for the end of the demo, then kills what the demo started and removes its files.
 /// It leads its own process group, so Ctrl-C does not reach it.
 pub struct Reaper(Child);
 
 impl Reaper {
+    /// Starts it. The directory is made only afterwards, so that no interrupt comes between the two.
     pub fn of(dir: &Path) -> Result<Self, String> {
         let mut child = env::current_exe()
             .and_then(|own| {
@@ -53,12 +57,15 @@ pub fn reap() -> Result<(), String> {
         .read_to_string(&mut dir)
         .map_err(|e| e.to_string())?;
     let dir = Path::new(&dir);
-    // Every process below this directory is killed, so it must be a directory that a demo made.
+    // The directory is removed, so it must be one that a demo made.
     let name = dir.file_name().and_then(|name| name.to_str());
-    if !dir.is_absolute() || !name.is_some_and(|name| name.starts_with("ops-updater-test-")) {
-        return Err(format!("{} is no sandbox", dir.display()));
+    let begins = |with| dir.is_absolute() && name.is_some_and(|name| name.starts_with(with));
+    if begins("ops-updater-test-") {
+        end_sandbox(dir);
+    } else if !begins(SERVED) {
+        return Err(format!("{} is no directory of a demo", dir.display()));
     }
-    end_sandbox(dir);
+    // The processes below a served directory are a person's, such as a shell.
     match fs::remove_dir_all(dir) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => {
             Err(format!("cannot remove {}: {e}", dir.display()))

@@ -7,20 +7,20 @@ use crate::support::meta::Meta;
 use crate::support::platform::arch;
 use crate::support::wire::{Desired, Seen, stock_answer};
 use std::collections::BTreeMap;
-use std::env;
 use std::fs;
 use std::io;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Runs until it is interrupted. Prints the report of a host when it differs from the host's last one.
-pub fn serve(listen: &str, dir: &Path) -> Result<(), String> {
+/// Runs until it is interrupted. Prints the report of a host when it differs from the host's last one. `fate` says what becomes
+/// of the directory at the end.
+pub fn serve(listen: &str, dir: &Path, fate: &str) -> Result<(), String> {
     // A first attempt, so that a port in use is one line of error and not a panic.
     TcpListener::bind(listen).map_err(|e| format!("cannot listen on {listen}: {e}"))?;
     let meta = Meta::start_at(listen, Some(dir.to_owned()));
     fill(dir, &meta).map_err(|e| format!("cannot fill {}: {e}", dir.display()))?;
-    instruct(dir, &meta.addr());
+    instruct(dir, fate, &meta.addr());
     let mut known = BTreeMap::new();
     loop {
         for beat in meta.take_seen() {
@@ -41,7 +41,8 @@ fn fill(dir: &Path, meta: &Meta) -> io::Result<()> {
     let store = dir.join(arch());
     fs::create_dir_all(&store)?;
     for version in ["1.0.0", "1.0.1"] {
-        let tarball = Agent::new("demo", version).tarball(&env::temp_dir());
+        // The agent logs the calls of its script in its own directory, so that nothing is left elsewhere on the host.
+        let tarball = Agent::new("demo", version).tarball(Path::new("."));
         let file = format!("demo-{version}.tar.gz");
         let digest = format!("{}  {file}\n", md5_hex(&tarball));
         put(store.join(format!("{file}.md5")), digest.as_bytes())?;
@@ -65,10 +66,10 @@ fn put(path: PathBuf, content: &[u8]) -> io::Result<()> {
     fs::write(path, content)
 }
 
-fn instruct(dir: &Path, addr: &str) {
+fn instruct(dir: &Path, fate: &str, addr: &str) {
     let (dir, arch) = (dir.display(), arch());
     println!(
-        "ops-meta and release store on http://{addr}, from {dir}. Ctrl-C ends it; the directory stays.
+        "ops-meta and release store on http://{addr}, from {dir}. Ctrl-C ends it; the directory {fate}.
 
 cfg.json beside ops-updater and control, then ./control start:
 {{

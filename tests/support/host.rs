@@ -46,11 +46,11 @@ impl Host {
     /// Makes directories, a server and a cfg.json with an interval of 1 s. Starts no process. `OPS_TEST_TRANSPORT=curl` runs
     /// every test through curl.
     pub fn new() -> Self {
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let tmp = std::env::temp_dir()
-            .canonicalize()
-            .expect("a temp directory");
-        let dir = tmp.join(format!("ops-updater-test-{}-{count}-", std::process::id()));
+        Self::at(sandbox_dir())
+    }
+
+    /// Returns the same in a directory of [`sandbox_dir`].
+    pub fn at(dir: PathBuf) -> Self {
         let _ = fs::remove_dir_all(&dir);
         let (own, work) = (dir.join("updater"), dir.join("work"));
         fs::create_dir_all(&own).expect("a sandbox");
@@ -300,6 +300,15 @@ impl Drop for Host {
             let _ = fs::remove_dir_all(&self.dir);
         }
     }
+}
+
+/// Returns the path of a new sandbox. Nothing is there yet.
+pub fn sandbox_dir() -> PathBuf {
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let tmp = std::env::temp_dir()
+        .canonicalize()
+        .expect("a temp directory");
+    tmp.join(format!("ops-updater-test-{}-{count}-", std::process::id()))
 }
 
 /// Kills the processes of a sandbox until none is left.
