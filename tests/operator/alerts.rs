@@ -1,4 +1,4 @@
-//! Tests the alerts of README.md and docs/SECURITY.md with the metrics of the real binary.
+//! Tests the alerts of docs/OPERATING.md and docs/SECURITY.md with the metrics of the real binary.
 
 use crate::support::host::Host;
 use crate::support::http::get;
@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::process::Command;
 
 const PAGES: [&str; 2] = [
-    include_str!("../../README.md"),
+    include_str!("../../docs/OPERATING.md"),
     include_str!("../../docs/SECURITY.md"),
 ];
 

@@ -235,7 +235,7 @@ impl Host {
         host
     }
 
-    /// Returns the only sudoers line that the README asks for.
+    /// Returns the only sudoers line that docs/USERS.md asks for.
     pub fn rule(&self) -> String {
         format!("USER ALL=(root) NOPASSWD: {} act", self.program().display())
     }
