@@ -198,10 +198,7 @@ impl Child {
             (None, None) => format!("ended with code {}", status.code().unwrap_or_default()),
         };
         if self.by_sudo && self.words.starts_with("sudo: ") {
-            why = format!(
-                "{}; see \"Users\" in the README for the sudoers line",
-                self.words
-            );
+            why = format!("{}; see docs/USERS.md for the sudoers line", self.words);
         } else if !self.words.is_empty() && self.overdue.is_none() {
             why = format!("{why}: {}", self.words);
         }
