@@ -8,6 +8,8 @@ mod answers;
 mod control_scripts;
 /// The effect of each kind of entry of the desired state.
 mod desired_state;
+/// The examples of the documents.
+mod documents;
 /// Unusual, invalid and duplicate entries of the desired state.
 mod entries;
 /// What the updater did not put there, and its own files.
