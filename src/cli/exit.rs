@@ -54,7 +54,7 @@ pub(super) fn misused(error: Error) -> Exit {
 /// Prints a line to stderr.
 pub(super) fn complain(message: &dyn Display) {
     let message = text::printable(&message.to_string());
-    log::write_line(&format!("ops-updater: {message}\n"));
+    log::complain(&message);
 }
 
 /// Prints a line to stdout. Fails if nothing can read it.

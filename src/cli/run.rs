@@ -115,6 +115,7 @@ fn run_daemon(
         Mode::Plan => config.log_level.max(log::Level::Warn),
         Mode::Serve | Mode::Once(_) => config.log_level,
     });
+    log::form::set_json(config.log_json);
     if mode == Mode::Serve {
         log::open(layout::log(&source.own_dir), config.log_limit);
     }

@@ -308,6 +308,7 @@ impl Daemon {
         }
         log::set_level(config.log_level);
         log::set_limit(config.log_limit);
+        log::form::set_json(config.log_json);
         log::info(format_args!(
             "settings read again: server {}, every {} s",
             config.server,

@@ -7,6 +7,10 @@
 
 /// `var/app.log` within its limit, with one old file beside it.
 mod file;
+/// The form of a line: text, JSON, or what the journal wants.
+pub mod form;
+/// How bad a line is.
+mod level;
 /// Logs a fault once when it begins and once when it ends.
 pub mod on_change;
 /// Counts lines that repeat the line before them.
@@ -19,46 +23,14 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use self::file::LogFile;
+use self::form::{TIME_LENGTH, formed};
+pub use self::level::Level;
 use self::repeats::Repeats;
 use crate::os::{clock, fd};
 use crate::text::{printable, timestamp};
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
-pub enum Level {
-    Debug,
-    #[default]
-    Info,
-    Warn,
-    Error,
-}
-
-impl Level {
-    /// The names that cfg.json may use; `warning` is the original's other word.
-    pub fn parse(name: &str) -> Option<Self> {
-        match name.to_ascii_lowercase().as_str() {
-            "debug" => Some(Self::Debug),
-            "info" => Some(Self::Info),
-            "warn" | "warning" => Some(Self::Warn),
-            "error" => Some(Self::Error),
-            _ => None,
-        }
-    }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Debug => "DEBUG",
-            Self::Info => "INFO",
-            Self::Warn => "WARN",
-            Self::Error => "ERROR",
-        }
-    }
-}
-
 /// The limit of a line in bytes: a pipe takes 4096 (`PIPE_BUF`) in one piece.
 const LINE_LIMIT: usize = 4000;
-
-/// The length of `2026-11-22T17:31:33Z`.
-const TIME_LENGTH: usize = 20;
 
 /// The part of the log that only the daemon has. Lines of its workers reach it through their stderr.
 struct DaemonLog {
@@ -144,7 +116,7 @@ pub fn set_limit(limit: u64) {
 pub fn finish() {
     let due = daemon_log().as_mut().and_then(|log| log.repeats.due());
     if let Some(due) = due {
-        write_line(&stamped(&due));
+        write_line(&formed(&stamped(&due)));
     }
 }
 
@@ -169,10 +141,10 @@ fn write(line: &str) {
         .map(|log| log.repeats.count(text, clock::unix_now()));
     let (due, is_new) = counted.unwrap_or((None, true));
     if let Some(due) = due {
-        write_line(&stamped(&due));
+        write_line(&formed(&stamped(&due)));
     }
     if is_new
-        && !write_line(line)
+        && !write_line(&formed(line))
         && let Some(log) = &mut *daemon_log()
     {
         // The line was lost, so its next occurrence is not a repeat.
@@ -180,9 +152,17 @@ fn write(line: &str) {
     }
 }
 
+/// Writes why a command fails.
+pub fn complain(message: &str) {
+    write_line(&format!(
+        "{}ops-updater: {message}\n",
+        form::error_priority()
+    ));
+}
+
 /// Writes text to stderr as it is. Returns false if it was dropped: a reader that does not read, or a full disk, must not
 /// stop the updater.
-pub fn write_line(line: &str) -> bool {
+fn write_line(line: &str) -> bool {
     if !fd::is_writable(libc::STDERR_FILENO) {
         return false;
     }
@@ -212,7 +192,7 @@ fn write_within(file: &LogFile, limit: u64, line: &str) -> bool {
         let warning =
             format!("WARN the log was emptied, because it cannot be moved to app.log.1: {cause}");
         // If this cannot be written, neither can the line, and that is reported.
-        let _ = file::write_whole(&stamped(&warning));
+        let _ = file::write_whole(&formed(&stamped(&warning)));
     }
     file::write_whole(line).is_ok()
 }

@@ -440,11 +440,12 @@ fn check_tells_where_each_setting_comes_from() {
     assert_origin(bare, "download_spread", "default", "0 s");
     assert_origin(bare, "ip", "system", "the address toward the server");
     assert_origin(bare, "log_max_size", "default", "10 MB");
+    assert_origin(bare, "log_format", "default", "text");
     assert_origin(bare, "http.enabled", "default", "false");
     let system = fs::read_to_string("/proc/sys/kernel/hostname").expect("a name");
     assert_origin(bare, "hostname", "system", system.trim());
     let full = r#"{"server": "m:1", "interval": 300, "check_interval": 5, "hostname": "h", "ip": "192.0.2.1",
-        "log_max_size": 5, "log_level": "warn", "sudo": "/opt/sudo", "allow_downgrade": false, "download_spread": 60,
+        "log_max_size": 5, "log_format": "json", "log_level": "warn", "sudo": "/opt/sudo", "allow_downgrade": false, "download_spread": 60,
         "public_keys": ["RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"],
         "transport": "curl", "curl": "/usr/bin/curl", "ca_file": "/dev/null", "client_cert": "/dev/null",
         "client_key": "/dev/null", "proxy": "http://u:canary@proxy:3128", "no_proxy": "m", "token_file": "DIR/token",

@@ -23,6 +23,7 @@ mod holders;
 /// The log that `control start` makes.
 mod log_file;
 /// The lines of the log, and how often they are repeated.
+mod log_form;
 mod log_lines;
 /// Byte order marks in files that an operator writes.
 mod marks;

@@ -51,14 +51,14 @@ const TRANSPORT: Setting = Setting {
     },
     key: "transport",
     default: Plain::Text("auto"),
-    line: Some(13),
+    line: Some(14),
     unit: "",
     if_empty: String::new,
 };
 
 const CURL: Setting = row(
     "curl",
-    14,
+    15,
     PATH,
     |config, value| set_path(&mut config.network.curl, &value),
     |config| Plain::Text(&config.network.curl),
@@ -67,7 +67,7 @@ const CURL: Setting = row(
 
 const CA_FILE: Setting = row(
     "ca_file",
-    15,
+    16,
     CURL_PATH,
     |config, value| set_curl_path(&mut config.network.ca_file, &value),
     |config| Plain::Text(&config.network.ca_file),
@@ -76,7 +76,7 @@ const CA_FILE: Setting = row(
 
 const CLIENT_CERT: Setting = row(
     "client_cert",
-    16,
+    17,
     CURL_PATH,
     |config, value| set_curl_path(&mut config.network.client_cert, &value),
     |config| Plain::Text(&config.network.client_cert),
@@ -85,7 +85,7 @@ const CLIENT_CERT: Setting = row(
 
 const CLIENT_KEY: Setting = row(
     "client_key",
-    17,
+    18,
     CURL_PATH,
     |config, value| {
         if !value.text().is_empty() && config.network.client_cert.is_empty() {
@@ -99,7 +99,7 @@ const CLIENT_KEY: Setting = row(
 
 const PROXY: Setting = row(
     "proxy",
-    18,
+    19,
     "the URL of a proxy with its port, such as http://proxy:3128",
     |config, value| {
         let proxy = value.text();
@@ -117,7 +117,7 @@ const PROXY: Setting = row(
 
 const NO_PROXY: Setting = row(
     "no_proxy",
-    19,
+    20,
     "hosts and domains with commas between them",
     |config, value| {
         value.text().clone_into(&mut config.network.no_proxy);
@@ -129,7 +129,7 @@ const NO_PROXY: Setting = row(
 
 const TOKEN_FILE: Setting = row(
     "token_file",
-    20,
+    21,
     PATH,
     |config, value| set_path(&mut config.token_file, &value),
     |config| Plain::Text(&config.token_file),
@@ -138,7 +138,7 @@ const TOKEN_FILE: Setting = row(
 
 const STORE_TOKEN_FILE: Setting = row(
     "store_token_file",
-    21,
+    22,
     PATH,
     |config, value| set_path(&mut config.store_token_file, &value),
     |config| Plain::Text(&config.store_token_file),
@@ -157,7 +157,7 @@ const DOWNLOAD_RATE: Setting = Setting {
         Ok(())
     },
     get: |config| Plain::Number(config.download_rate),
-    line: Some(23),
+    line: Some(24),
     unit: " bytes/s",
     if_empty: String::new,
 };

@@ -27,6 +27,8 @@ pub struct Config {
     pub log_level: Level,
     /// The largest size of var/app.log, in bytes.
     pub log_limit: u64,
+    /// Log lines are JSON, not text.
+    pub log_json: bool,
     /// Empty: the system's.
     pub hostname: String,
     /// Empty: the address from which this host reaches the server.
@@ -116,7 +118,7 @@ pub(super) struct Setting {
 }
 
 /// The settings, without those about how servers are reached. A setting is checked and stored after those above it.
-pub(super) static SETTINGS: [Setting; 14] = [
+pub(super) static SETTINGS: [Setting; 15] = [
     Setting {
         key: "log_level",
         default: Plain::Text("info"),
@@ -148,6 +150,23 @@ pub(super) static SETTINGS: [Setting; 14] = [
         get: |config| Plain::Number(config.log_limit / MEGABYTE),
         line: Some(7),
         unit: " MB",
+        if_empty: String::new,
+    },
+    Setting {
+        key: "log_format",
+        default: Plain::Text("text"),
+        wanted: "text or json",
+        set: |config, value| {
+            config.log_json = match value.text() {
+                "text" => false,
+                "json" => true,
+                _ => return Err(value.to_string()),
+            };
+            Ok(())
+        },
+        get: |config| Plain::Text(if config.log_json { "json" } else { "text" }),
+        line: Some(8),
+        unit: "",
         if_empty: String::new,
     },
     Setting {
@@ -248,7 +267,7 @@ pub(super) static SETTINGS: [Setting; 14] = [
             Ok(())
         },
         get: |config| Plain::Flag(config.http.enabled),
-        line: Some(9),
+        line: Some(10),
         unit: "",
         if_empty: String::new,
     },
@@ -265,7 +284,7 @@ pub(super) static SETTINGS: [Setting; 14] = [
             Ok(())
         },
         get: |config| Plain::Text(&config.http.listen),
-        line: Some(10),
+        line: Some(11),
         unit: "",
         if_empty: String::new,
     },
@@ -282,7 +301,7 @@ pub(super) static SETTINGS: [Setting; 14] = [
             Ok(())
         },
         get: |config| Plain::Text(&config.sudo),
-        line: Some(8),
+        line: Some(9),
         unit: "",
         if_empty: String::new,
     },
@@ -295,7 +314,7 @@ pub(super) static SETTINGS: [Setting; 14] = [
             Ok(())
         },
         get: |config| Plain::Flag(config.allow_downgrade),
-        line: Some(11),
+        line: Some(12),
         unit: "",
         if_empty: String::new,
     },
@@ -308,7 +327,7 @@ pub(super) static SETTINGS: [Setting; 14] = [
             Ok(())
         },
         get: |config| Plain::Number(config.download_spread),
-        line: Some(22),
+        line: Some(23),
         unit: " s",
         if_empty: String::new,
     },
@@ -327,7 +346,7 @@ pub(super) static SETTINGS: [Setting; 14] = [
             Ok(())
         },
         get: |config| Plain::List(config.public_keys.clone()),
-        line: Some(12),
+        line: Some(13),
         unit: "",
         if_empty: String::new,
     },

@@ -343,7 +343,7 @@ mod tests {
 
     #[test]
     fn the_settings_in_force_are_a_valid_configuration() {
-        let text = r#"{"log_level":"debug","log_max_size":3,"debug":true,"hostname":"h","ip":"::1","server":"m:1","interval":7,"check_interval":30,"http":{"enabled":true,"listen":":81"},"sudo":"/s","allow_downgrade":false,"download_spread":60,"public_keys":["RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"],"transport":"curl","curl":"/c","ca_file":"/ca","client_cert":"/cc","client_key":"/ck","proxy":"http://p:1","no_proxy":"x,y","token_file":"/t","store_token_file":"/st","download_rate":625000}"#;
+        let text = r#"{"log_level":"debug","log_max_size":3,"log_format":"json","debug":true,"hostname":"h","ip":"::1","server":"m:1","interval":7,"check_interval":30,"http":{"enabled":true,"listen":":81"},"sudo":"/s","allow_downgrade":false,"download_spread":60,"public_keys":["RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"],"transport":"curl","curl":"/c","ca_file":"/ca","client_cert":"/cc","client_key":"/ck","proxy":"http://p:1","no_proxy":"x,y","token_file":"/t","store_token_file":"/st","download_rate":625000}"#;
         let config = parse(text, true).expect("valid");
         assert_eq!(json::to_string(&config.in_force()), text);
         assert!(config.warnings.is_empty());
@@ -362,6 +362,7 @@ mod tests {
             "ip",
             "log_level",
             "log_max_size",
+            "log_format",
             "sudo",
             "http.enabled",
             "http.listen",
