@@ -124,6 +124,9 @@ fn status() -> Status {
             rollbacks: 10,
             downloaded_bytes: u64::MAX,
         },
+        schema: None,
+        running: None,
+        refusals: None,
     }
 }
 
@@ -168,7 +171,7 @@ fn document(text: &str) -> &str {
 }
 
 /// The fields that 0.1.0 does not know, without a value.
-const NEWER: [&str; 7] = [
+const NEWER: [&str; 10] = [
     ",\"asked\":null",
     ",\"trial\":null",
     ",\"aside\":null",
@@ -176,6 +179,9 @@ const NEWER: [&str; 7] = [
     ",\"turn\":null",
     ",\"restarts\":null",
     ",\"signer\":null",
+    ",\"schema\":null",
+    ",\"running\":null",
+    ",\"refusals\":null",
 ];
 
 /// Returns the document as 0.1.0 would write it.

@@ -21,8 +21,10 @@ use crate::text;
 pub(super) const OUTPUT_LIMIT: u64 = 1 << 20;
 /// Bytes. An answer has one or two words. An error message quotes the end of the output.
 const ANSWER_LIMIT: u64 = 4096;
-/// Characters of a script's last line in an error message.
-const QUOTE_LIMIT: usize = 160;
+/// Lines at the end of a script's output that an error message quotes. The last one alone is often the end of a stack trace.
+const LINES_QUOTED: usize = 3;
+/// Characters of them, all together.
+const QUOTE_LIMIT: usize = 240;
 
 /// How a script ended.
 #[derive(Debug)]
@@ -91,7 +93,7 @@ impl ScriptOutput {
         }
     }
 
-    /// Returns what went wrong, in one line, with the last line that the script printed.
+    /// Returns what went wrong, in one line, with the last lines that the script printed: `control start exited with 1: a | b`.
     pub fn complaint(&self) -> String {
         let label = self.label;
         let what = match self.ending {
@@ -103,10 +105,15 @@ impl ScriptOutput {
             Ending::Overdue => format!("{label} did not end within {} s", self.patience.as_secs()),
         };
         let text = self.end_of_text();
-        let last = text.lines().rfind(|line| !line.trim().is_empty());
-        match last {
-            Some(line) => format!("{what}: {}", text::brief(line, QUOTE_LIMIT)),
-            None => what,
+        let lines = text.lines().rev().map(str::trim);
+        let mut quote = String::new();
+        for line in lines.filter(|line| !line.is_empty()).take(LINES_QUOTED) {
+            let separator = if quote.is_empty() { "" } else { " | " };
+            quote = format!("{line}{separator}{quote}");
+        }
+        match quote.as_str() {
+            "" => what,
+            quote => format!("{what}: {}", text::brief(quote, QUOTE_LIMIT)),
         }
     }
 

@@ -25,7 +25,7 @@ pub(super) fn status(arguments: &Arguments) -> ExitResult {
         None => None,
     };
     let pid = instance::holder(&source.own_dir).map_err(failed)?;
-    let Some(status) = current::load(&source.own_dir) else {
+    let Some(mut status) = current::load(&source.own_dir) else {
         let file = status::file(&source.own_dir);
         let (exit, cause) = match pid {
             Some(_) => (Exit::Failure, "the updater runs, but has not written it"),
@@ -36,6 +36,7 @@ pub(super) fn status(arguments: &Arguments) -> ExitResult {
         };
         return Err(fail(exit, &Error::new("read", file, cause)));
     };
+    status.running = Some(pid.is_some());
     let text = if arguments.json {
         json::to_string(&status)
     } else {
@@ -82,13 +83,19 @@ fn answer(file: &Path, ask: impl FnOnce(&Path) -> Result<Option<u32>>) -> ExitRe
     }
 }
 
-/// Uses colours on a terminal, unless its user does not want any (no-color.org).
+/// Wraps lines on a terminal, and uses colours there unless its user does not want any (no-color.org).
 pub(super) fn style() -> Style {
     let variable = |name| std::env::var_os(name).unwrap_or_default();
     let term = variable("TERM");
+    let is_terminal = fd::stdout_file().is_terminal();
     Style {
         now: clock::unix_now(),
-        colours: fd::stdout_file().is_terminal()
+        width: if is_terminal {
+            table::TERMINAL
+        } else {
+            usize::MAX
+        },
+        colours: is_terminal
             && variable("NO_COLOR").is_empty()
             && !(term.is_empty() || term == "dumb"),
     }

@@ -1,4 +1,4 @@
-//! The status document as text for a terminal of 80 columns: `status` prints it, and a round ends with its table. Pure.
+//! The status document as text: `status` prints it, and a round ends with its table. Pure.
 
 use std::fmt::Write;
 
@@ -6,8 +6,9 @@ use super::current::is_known;
 use crate::protocol::status::{AgentStatus, Status};
 use crate::text::{printable, span, timestamp};
 
-const WIDTH: usize = 80;
-/// The title and the maximal width of each column. A longer text is cut; `--json` has all of it.
+/// The columns of a terminal.
+pub(super) const TERMINAL: usize = 80;
+/// The title and the maximal width of each column on a terminal, where a longer text is cut.
 const COLUMNS: [(&str, usize); 4] = [
     ("AGENT", 24),
     ("VERSION", 16),
@@ -29,6 +30,8 @@ pub(super) struct Style {
     /// Seconds since 1970. Times are printed relative to it.
     pub(super) now: u64,
     pub(super) colours: bool,
+    /// The columns of a line, `TERMINAL` or no limit: what reads a pipe wants a fact on one line, and names whole.
+    pub(super) width: usize,
 }
 
 /// Returns the head and the table. `pid` is the daemon's, `None` if it does not run.
@@ -59,14 +62,14 @@ struct Page {
 }
 
 impl Page {
-    /// Writes `lead` and the text in lines of at most 80 columns. All lines but the first are indented.
+    /// Writes `lead` and the text in lines of the width. All lines but the first are indented.
     fn put(&mut self, colour: &str, lead: &str, text: &str) {
         self.begin(colour, lead);
         let mut column = lead.chars().count();
         let mut is_begun = false;
         for word in printable(text).split_whitespace() {
             let width = word.chars().count();
-            if is_begun && column + 1 + width > WIDTH {
+            if is_begun && column + 1 + width > self.style.width {
                 column = self.break_line(colour);
             } else if is_begun {
                 self.out.push(' ');
@@ -75,7 +78,7 @@ impl Page {
             is_begun = true;
             // A word that is longer than a line, such as a URL, is broken, as the terminal would do.
             for c in word.chars() {
-                if column >= WIDTH {
+                if column >= self.style.width {
                     column = self.break_line(colour);
                 }
                 self.out.push(c);
@@ -158,11 +161,31 @@ impl Page {
             );
             self.put(RED, INDENT, &error);
         }
+        self.health(status);
         if !status.hold.is_empty() {
             self.put(YELLOW, "held       ", &status.hold);
         }
         for refusal in &status.refused {
             self.put(PLAIN, "refused    ", refusal);
+        }
+    }
+
+    /// Says how many agents run as desired, and which do not.
+    fn health(&mut self, status: &Status) {
+        let mut healthy = 0;
+        let mut others = String::new();
+        for agent in &status.agents {
+            if agent.converged && agent.error.is_empty() {
+                healthy += 1;
+            } else {
+                others += if others.is_empty() { ", not " } else { ", " };
+                others += &agent.name;
+            }
+        }
+        let colour = if others.is_empty() { GREEN } else { YELLOW };
+        if !status.agents.is_empty() {
+            let words = format!("{healthy} of {} healthy{others}", status.agents.len());
+            self.put(colour, "agents     ", &words);
         }
     }
 
@@ -179,7 +202,12 @@ impl Page {
         let mut widths = COLUMNS.map(|(head, _)| head.len());
         for agent in &status.agents {
             for (at, cell) in cells(agent).iter().enumerate() {
-                widths[at] = cell.len().max(widths[at]).min(COLUMNS[at].1);
+                let most = if self.style.width == TERMINAL {
+                    COLUMNS[at].1
+                } else {
+                    usize::MAX
+                };
+                widths[at] = cell.chars().count().max(widths[at]).min(most);
             }
         }
         let head = row(COLUMNS.map(|(head, _)| head), widths);

@@ -9,7 +9,7 @@ use crate::build_info::VERSION;
 use crate::log;
 use crate::md5;
 use crate::model::AgentName;
-use crate::protocol::status::Status;
+use crate::protocol::status::{SCHEMA, Status};
 use crate::store::status;
 
 impl Daemon {
@@ -40,6 +40,9 @@ impl Daemon {
             agents,
             refused: self.state.refusals(),
             counts: self.counts.clone(),
+            schema: Some(SCHEMA),
+            running: Some(true),
+            refusals: Some(self.state.refused().to_vec()),
         }
     }
 

@@ -5,10 +5,13 @@ use std::fmt::Write as _;
 
 use miniserde::{Deserialize, Serialize};
 
-use crate::model::{Failure, Fault, Step, Task};
+use crate::model::{Failure, Fault, Refusal, Step, Task};
 use crate::text::megabytes;
 
-/// The whole document. Times are seconds since 1970; 0 means never.
+/// The number of the form of the document. It changes only if a key is removed or gets another meaning.
+pub const SCHEMA: u32 = 1;
+
+/// The whole document. Times are seconds since 1970; 0 means never. docs/schema/status.schema.json describes it for readers.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Status {
     pub version: String,
@@ -28,6 +31,12 @@ pub struct Status {
     /// The refused entries of the last answer, with their reasons.
     pub refused: Vec<String>,
     pub counts: Counts,
+    /// `SCHEMA`. None, here and below: an older updater wrote the document.
+    pub schema: Option<u32>,
+    /// Whether the daemon runs. In the file: whether it ran when it wrote that.
+    pub running: Option<bool>,
+    /// What `refused` says, one object each.
+    pub refusals: Option<Vec<Refusal>>,
 }
 
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
