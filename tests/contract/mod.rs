@@ -24,6 +24,8 @@ mod locks;
 pub mod policy;
 /// Refused entries, as the page of the stock server shows them.
 mod refusals;
+/// The schemas of docs/schema.
+mod schemas;
 /// Control scripts of several shells.
 mod shells;
 /// The files that the updater keeps, also when one is damaged or locked by another process.

@@ -8,7 +8,7 @@ use crate::support::meta::Meta;
 use crate::support::watch::tree;
 use crate::support::wire::{Answer, stock_answer};
 use std::fs;
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 /// Runs the command. Returns the exit code, standard output and standard error.
 fn ran(host: &Host, words: &[&str]) -> (i32, String, String) {
@@ -222,6 +222,34 @@ fn a_wish_that_cannot_be_used_is_told_and_changes_nothing() {
 }
 
 #[test]
+fn a_terminal_gets_lines_of_80_columns_and_a_pipe_whole_names() {
+    let mut host = Host::new();
+    let name = "an-agent-with-a-name-of-more-than-24-characters";
+    host.desire(&[host.want(name, "1.0.0")]);
+    host.start();
+    host.wait_for("the failure in the status", || {
+        let out = ran(&host, &["status"]).1;
+        out.contains("next try in") && out.contains(name)
+    });
+    let mut ours = host.command();
+    ours.arg("status");
+    let mut words = vec![ours.get_program().to_string_lossy()];
+    words.extend(ours.get_args().map(|word| word.to_string_lossy()));
+    let mut terminal = Command::new("script");
+    terminal.args(["-qc", &words.join(" "), "/dev/null"]);
+    terminal.env("NO_COLOR", "1").stdin(Stdio::null());
+    let output = terminal.output().expect("script(1) runs");
+    let out = String::from_utf8(output.stdout).expect("text");
+    assert!(out.contains("an-agent-with-a-name-of…"), "{out}");
+    for line in out.lines() {
+        assert!(
+            line.chars().count() <= 80 && !line.ends_with(' '),
+            "{line:?}"
+        );
+    }
+}
+
+#[test]
 fn a_status_tells_whether_the_updater_runs_and_whether_all_is_as_desired() {
     let mut host = Host::new();
     let (code, out, err) = ran(&host, &["status"]);
@@ -246,12 +274,15 @@ fn a_status_tells_whether_the_updater_runs_and_whether_all_is_as_desired() {
         code == 4 && out.contains("1.0.9") && out.contains("next try in")
     });
     let (_, out, _) = ran(&host, &["status"]);
-    for line in out.lines() {
-        assert!(
-            line.chars().count() <= 80 && !line.ends_with(' '),
-            "{line:?}"
-        );
-    }
+    assert!(
+        out.contains("\nagents     0 of 1 healthy, not demo\n"),
+        "{out}"
+    );
+    let error = format!(
+        "cannot fetch http://{}/releases/linux_amd64/demo-1.0.9.tar.gz.md5: 404 Not Found\n",
+        host.meta.addr()
+    );
+    assert!(out.contains(&error), "one line in a pipe: {out}");
     assert!(!out.contains('\u{1b}'), "no terminal, no colours: {out:?}");
     host.stop();
     let (code, out, _) = ran(&host, &["status"]);
