@@ -22,8 +22,9 @@ mod help;
 mod holders;
 /// The log that `control start` makes.
 mod log_file;
-/// The lines of the log, and how often they are repeated.
+/// The form of the log: text, JSON, and for the journal.
 mod log_form;
+/// The lines of the log, and how often they are repeated.
 mod log_lines;
 /// Byte order marks in files that an operator writes.
 mod marks;
@@ -33,6 +34,8 @@ mod odd_hosts;
 mod overrides;
 /// The release that `contrib/pack` makes.
 mod pack;
+/// The page for people, in a browser.
+mod page;
 /// The list of the crates in a release.
 mod sbom;
 /// Signals to the daemon.
