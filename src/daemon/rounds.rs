@@ -155,9 +155,7 @@ impl Daemon {
             return;
         };
         log::warn(format_args!("{}", death.words));
-        if let Some(verdict) = death.verdict {
-            log::error(format_args!("{verdict}"));
-        }
+        self.record_verdict(death.verdict);
         // What died is published at once.
         self.published.at = None;
     }

@@ -7,7 +7,7 @@ use super::child::{Child, Patience};
 use super::lanes::Lane;
 use super::parts::{Mode, Worker};
 use super::progress::Progress;
-use super::state::Attempt;
+use super::state::{Attempt, Verdict};
 use super::{Daemon, REPORT_SOON};
 use crate::error::Result;
 use crate::log;
@@ -247,8 +247,15 @@ impl Daemon {
             self.heartbeats.report_by(soon);
         }
         let interval = self.config.interval;
-        if let Some(verdict) = self.state.finish(attempt, self.clock.now(), interval) {
-            log::error(format_args!("{verdict}"));
+        let verdict = self.state.finish(attempt, self.clock.now(), interval);
+        self.record_verdict(verdict);
+    }
+
+    /// Logs and counts what changes for an agent that died once too often.
+    pub(super) fn record_verdict(&mut self, verdict: Option<Verdict>) {
+        if let Some(verdict) = verdict {
+            self.counts.rollbacks += u64::from(verdict.is_rollback);
+            log::error(format_args!("{}", verdict.words));
         }
     }
 

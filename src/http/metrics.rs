@@ -92,7 +92,7 @@ fn write_steps(status: &Status, page: &mut Page) {
     );
     page.counter(
         "ops_updater_rollbacks_total",
-        "Switches that ended with the version before.",
+        "Times that a failed version gave way to the one before.",
         counts.rollbacks,
     );
     page.counter(

@@ -134,7 +134,7 @@ pub struct Counts {
     pub host_failures: u64,
     #[serde(rename = "versionFailures")]
     pub version_failures: u64,
-    /// Switches that went back to the previous version.
+    /// Switches that went back to the previous version, and versions that were given up soon after one.
     pub rollbacks: u64,
     #[serde(rename = "downloadedBytes")]
     pub downloaded_bytes: u64,

@@ -11,10 +11,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// An agent that dies again and again is started later each time.
 const LONG: Duration = Duration::from_secs(60);
 
+/// Returns the status file.
+fn document(host: &Host) -> Value {
+    parse(&fs::read_to_string(host.own.join("var/status.json")).unwrap_or_default())
+}
+
 /// Returns what the status file says of demo.
 fn status(host: &Host) -> Value {
-    let text = fs::read_to_string(host.own.join("var/status.json")).unwrap_or_default();
-    let agents = parse(&text).field("agents").items().to_vec();
+    let agents = document(host).field("agents").items().to_vec();
     let mut demo = agents
         .into_iter()
         .filter(|agent| agent.field("name").text() == "demo");
@@ -115,6 +119,9 @@ fn a_new_version_that_dies_again_and_again_gives_way_to_the_one_before() {
     assert_eq!(starts(&host), 3);
     host.wait_beats(3);
     assert_eq!(starts(&host), 3, "it waits for its next try");
+    let document = document(&host);
+    let rollbacks = document.field("counts").field("rollbacks").number();
+    assert_eq!(rollbacks, Some(1), "it is counted");
     assert!(host.agent_dir("demo").join("2.0.0/control").exists());
 }
 

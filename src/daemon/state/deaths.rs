@@ -10,7 +10,14 @@ pub struct Death {
     /// What was found, and when the agent is started again.
     pub words: String,
     /// What changes for the agent because of it, if anything does.
-    pub verdict: Option<String>,
+    pub verdict: Option<Verdict>,
+}
+
+/// A crash loop has begun, or a new version was given up.
+pub struct Verdict {
+    pub words: String,
+    /// The version before is started.
+    pub is_rollback: bool,
 }
 
 impl Death {
@@ -43,14 +50,19 @@ impl Death {
     }
 }
 
-/// Returns the words for a crash loop that has begun, and for a new version that was given up.
+/// Returns none if the agent is only started again.
 pub(super) fn verdict(
     name: &AgentName,
     after: Option<AfterDeath>,
     history: &AgentHistory,
-) -> Option<String> {
-    match after? {
-        AfterDeath::Restart => None,
-        AfterDeath::CrashLoop | AfterDeath::RollBack => Some(format!("{name}: {}", history.error)),
-    }
+) -> Option<Verdict> {
+    let is_rollback = match after? {
+        AfterDeath::Restart => return None,
+        AfterDeath::CrashLoop => false,
+        AfterDeath::RollBack => true,
+    };
+    Some(Verdict {
+        words: format!("{name}: {}", history.error),
+        is_rollback,
+    })
 }

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 pub use self::attempt::Attempt;
 use self::deaths::Death;
+pub use self::deaths::Verdict;
 use self::desired::DesiredState;
 use self::history::SavedLedger;
 use self::observed::Observations;
@@ -184,7 +185,7 @@ impl State {
 
     /// Records the end of a task, and the check of the agent right after it. Returns what changes for the agent if the start
     /// was one too many that failed.
-    pub fn finish(&mut self, done: Attempt, now: u64, interval: Duration) -> Option<String> {
+    pub fn finish(&mut self, done: Attempt, now: u64, interval: Duration) -> Option<Verdict> {
         let name = &done.name;
         let verdict = self.fold_end(&done, now, interval);
         let desired = self.desired.get(name).map(|desired| &desired.location);
@@ -202,7 +203,7 @@ impl State {
         verdict
     }
 
-    fn fold_end(&mut self, done: &Attempt, now: u64, interval: Duration) -> Option<String> {
+    fn fold_end(&mut self, done: &Attempt, now: u64, interval: Duration) -> Option<Verdict> {
         let Attempt { name, task, .. } = done;
         let is_wanted = self.desired_digest(name) == done.desired_digest;
         let observation = self.observations.get(name);
