@@ -105,6 +105,7 @@ fn status() -> Status {
                 error_at: 1_800_000_004,
                 retry_at: 1_800_000_005,
                 restarts: None,
+                crash_loop: None,
                 run_user: "falcon".to_owned(),
                 work_dir: "/home/falcon".to_owned(),
             },
@@ -171,13 +172,14 @@ fn document(text: &str) -> &str {
 }
 
 /// The fields that 0.1.0 does not know, without a value.
-const NEWER: [&str; 10] = [
+const NEWER: [&str; 11] = [
     ",\"asked\":null",
     ",\"trial\":null",
     ",\"aside\":null",
     ",\"highest\":null",
     ",\"turn\":null",
     ",\"restarts\":null",
+    ",\"crashLoop\":null",
     ",\"signer\":null",
     ",\"schema\":null",
     ",\"running\":null",

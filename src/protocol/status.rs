@@ -90,6 +90,9 @@ pub struct AgentStatus {
     pub retry_at: u64,
     /// Starts after it was found dead, ever since this updater was installed. None: 0.1.0 wrote the document.
     pub restarts: Option<u64>,
+    /// Whether it has died so often in a row that it is started hourly only. None: an older updater wrote the document.
+    #[serde(rename = "crashLoop")]
+    pub crash_loop: Option<bool>,
     #[serde(rename = "runUser")]
     pub run_user: String,
     #[serde(rename = "workDir")]

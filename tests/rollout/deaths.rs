@@ -95,6 +95,10 @@ fn a_crash_loop_is_an_error_in_the_log_and_is_shown_as_long_as_it_lasts() {
         status.field("retryAt").number().unwrap_or(0) > now + 3000
             && status.field("state").text() == "stopped"
     });
+    assert!(matches!(
+        status(&host).field("crashLoop"),
+        Value::Bool(true)
+    ));
 }
 
 #[test]

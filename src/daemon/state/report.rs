@@ -75,6 +75,7 @@ impl State {
         status.error = self.error(name);
         status.restarts = Some(self.observations.restarts(name));
         if let Some(history) = self.history.get(name) {
+            status.crash_loop = Some(history.crash_loop);
             let last_death = history.deaths.last().copied().unwrap_or_default();
             status.error_at = history.error_at.max(last_death);
             // Only what is down waits to be started again.
