@@ -9,6 +9,7 @@ use crate::error::At;
 use crate::http::routes::{self, Facts};
 use crate::log;
 use crate::log::on_change::Subject;
+use crate::os::usage::Usage;
 
 impl Daemon {
     /// Listens where the settings say. An address that cannot be used does not stop the daemon; each heartbeat tries again.
@@ -48,6 +49,8 @@ impl Daemon {
                 config: &self.config,
                 own_dir: &self.identity.source.own_dir,
                 now: self.clock.now(),
+                failures: &self.failures,
+                usage: Usage::of_this_process,
             };
             routes::answer(request, refusal.as_ref(), &facts, body)
         });

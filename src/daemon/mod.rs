@@ -42,6 +42,7 @@ use crate::build_info::VERSION;
 use crate::daemon::child::Child;
 use crate::daemon::state::State;
 use crate::error::{At, Result};
+use crate::http::metrics::Failures;
 use crate::http::server::Endpoint;
 use crate::log;
 use crate::log::on_change::{OnChange, Subject};
@@ -75,6 +76,8 @@ pub struct Daemon {
     /// The last message of each subject that is logged only when it changes.
     on_change: OnChange,
     counts: Counts,
+    /// The failed ones of them, by step.
+    failures: Failures,
     published: Published,
     endpoint: Endpoint,
 }
@@ -141,6 +144,7 @@ impl Daemon {
             workers: Workers::default(),
             on_change: OnChange::default(),
             counts: Counts::default(),
+            failures: Failures::default(),
             published: Published::default(),
             endpoint: Endpoint::default(),
         }))

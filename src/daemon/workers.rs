@@ -235,6 +235,9 @@ impl Daemon {
             self.workers.moving.push(name.clone());
         }
         self.counts.count(task, attempt.failure.as_ref());
+        if attempt.failure.is_some() {
+            self.failures.count(&task.step);
+        }
         // The new state is published at once.
         self.published.at = None;
         let soon = Instant::now() + REPORT_SOON;

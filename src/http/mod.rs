@@ -6,7 +6,7 @@ mod connection;
 /// The request and the response as text.
 pub mod message;
 /// The status document in the format of Prometheus.
-mod metrics;
+pub mod metrics;
 /// The answer for each path.
 pub mod routes;
 /// The listening socket and the clients of the moment.

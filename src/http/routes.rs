@@ -7,9 +7,10 @@ use httparse::Header;
 use miniserde::Serialize;
 
 use super::message::{self, Head, Request};
-use super::metrics;
+use super::metrics::{self, Failures};
 use crate::error::Error;
 use crate::json;
+use crate::os::usage::Usage;
 use crate::protocol::status::Status;
 use crate::store::config::Config;
 
@@ -51,6 +52,9 @@ pub struct Facts<'a> {
     pub own_dir: &'a Path,
     /// Seconds since 1970.
     pub now: u64,
+    pub failures: &'a Failures,
+    /// What the updater uses, if the system tells it. Only the metrics look.
+    pub usage: fn() -> Option<Usage>,
 }
 
 /// Returns whether to read the settings again before this request is answered. A HEAD request changes nothing.
@@ -80,7 +84,7 @@ pub fn answer(
         "/" => ("text/html", PAGE.to_owned()),
         "/health" => (TEXT, "ok".to_owned()),
         "/version" => (TEXT, facts.status.version.clone()),
-        "/metrics" => (metrics::KIND, metrics::page(facts.status, facts.now)),
+        "/metrics" => (metrics::KIND, metrics(facts)),
         "/status" => (JSON, json::to_string(facts.status)),
         "/workdir" => {
             let dir = facts.own_dir.to_string_lossy();
@@ -103,6 +107,11 @@ fn settings(refusal: Option<&Error>, config: &Config) -> String {
         }),
         None => success(&config.in_force()),
     }
+}
+
+fn metrics(facts: &Facts) -> String {
+    let usage = (facts.usage)();
+    metrics::page(facts.status, facts.now, facts.failures, usage.as_ref())
 }
 
 fn path<'a>(request: &Request<'a>) -> &'a str {

@@ -47,6 +47,8 @@ pub mod signals;
 pub mod space;
 /// Child processes: forks, and how they end.
 pub mod spawn;
+/// What this process uses of the host.
+pub mod usage;
 /// Users of this host: find, create and become one.
 pub mod user;
 /// The way from `/` to a place, on which nobody but trusted users can replace anything.

@@ -96,6 +96,10 @@ fn promtool_finds_no_fault_with_the_metrics() {
         "ops_updater_agents{state=\"started\"} 1\n",
         "ops_updater_agents{state=\"stopped\"} 0\n",
         "ops_updater_steps_total{kind=\"install\"} 1\n",
+        "ops_updater_step_attempts_total{step=\"install\"} 1\n",
+        "ops_updater_step_attempt_failures_total{step=\"install\"} 0\n",
+        "ops_updater_agent_converged{name=\"demo\"} 1\n",
+        "ops_updater_agent_crash_loop{name=\"demo\"} 0\n",
         "ops_updater_agent_info{name=\"demo\",version=\"1.0.0\",desired=\"1.0.0\",state=\"started\"} 1\n",
     ] {
         assert!(reply.body.contains(line), "{line}in {}", reply.body);
