@@ -1,47 +1,54 @@
-//! Tests the alerts of docs/OPERATING.md and docs/SECURITY.md with the metrics of the real binary.
+//! Tests the alerts of contrib/prometheus and docs/SECURITY.md with the metrics of the real binary.
 
 use crate::support::host::Host;
 use crate::support::http::get;
 use crate::support::platform::skipped;
 use std::fs;
 use std::io::ErrorKind;
+use std::path::Path;
 use std::process::Command;
 
-const PAGES: [&str; 2] = [
-    include_str!("../../docs/OPERATING.md"),
-    include_str!("../../docs/SECURITY.md"),
-];
+const RULES: &str = include_str!("../../contrib/prometheus/ops-updater.rules.yml");
+const OPERATING: &str = include_str!("../../docs/OPERATING.md");
+const SECURITY: &str = include_str!("../../docs/SECURITY.md");
 
-/// Returns the alerts of the pages as one group of rules.
+/// Returns the alerts of contrib without what is said to people, followed by those of the document.
 fn rules() -> String {
-    let mut rules = "groups:\n- name: documents\n  rules:\n".to_owned();
-    for page in PAGES {
-        for block in page.split("```yaml\n- alert:").skip(1) {
-            let (block, _) = block.split_once("```").expect("an end");
-            for line in format!("- alert:{block}").lines() {
-                for part in ["  ", line, "\n"] {
-                    rules += part;
-                }
+    let mut rules = String::new();
+    let mut is_annotation = false;
+    for line in RULES.lines() {
+        let is_deeper = line.starts_with("          ");
+        is_annotation = line.trim() == "annotations:" || is_annotation && is_deeper;
+        if !is_annotation {
+            rules += line;
+            rules.push('\n');
+        }
+    }
+    for block in SECURITY.split("```yaml\n- alert:").skip(1) {
+        let (block, _) = block.split_once("```").expect("an end");
+        for line in format!("- alert:{block}").lines() {
+            for part in ["      ", line, "\n"] {
+                rules += part;
             }
         }
     }
     rules
 }
 
-/// Returns each word that begins like our metrics.
-fn metrics(rules: &str) -> Vec<&str> {
-    let words = rules.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+/// Returns each name of a metric of ours in a text.
+pub(super) fn metrics(text: &str) -> Vec<&str> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     words
-        .filter(|word| word.starts_with("ops_updater_"))
+        .filter(|word| word.starts_with("ops_updater_") || word.starts_with("process_"))
         .collect()
 }
 
-/// Runs promtool in the sandbox. Returns false if there is none.
+/// Runs promtool in a directory. Returns false if there is none.
 #[track_caller]
-fn promtool(host: &Host, words: &[&str]) -> bool {
+pub(super) fn promtool(dir: &Path, words: &[&str]) -> bool {
     let output = Command::new("promtool")
         .args(words)
-        .current_dir(&host.dir)
+        .current_dir(dir)
         .output();
     match output {
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -96,9 +103,9 @@ fn an_alert_fires_when_a_server_freezes_replays_goes_silent_or_divides_the_fleet
     for name in metrics(&rules) {
         sample(name);
     }
-    assert_eq!(rules.matches("- alert:").count(), 6, "{rules}");
+    assert_eq!(rules.matches("- alert:").count(), 10, "{rules}");
     fs::write(host.dir.join("rules.yml"), &rules).expect("a file");
-    if !promtool(&host, &["check", "rules", "rules.yml"]) {
+    if !promtool(&host.dir, &["check", "rules", "rules.yml"]) {
         return;
     }
     let info = || sample("ops_updater_agent_info{");
@@ -114,13 +121,14 @@ fn an_alert_fires_when_a_server_freezes_replays_goes_silent_or_divides_the_fleet
     ];
     let divided = [Series("a", info(), "1x600"), Series("b", other, "1x600")];
     let silent = [
-        Series("a", sample("ops_updater_seconds_since_last"), "0+60x60"),
+        Series("a", sample("ops_updater_last_answer_age"), "0+60x60"),
         Series("a", sample("ops_updater_heartbeat_interval"), "300x60"),
     ];
     let refusing = [Series("a", sample("ops_updater_refused_entries"), "1x60")];
     let labels = |labels: &str| format!("{{exp_labels: {{{labels}}}}}");
     let frozen = labels("instance: a, name: demo, version: 1.0.0, desired: 1.0.0, state: started");
-    let on_a = labels("instance: a");
+    let silence = labels("instance: a, severity: critical");
+    let refusal = labels("instance: a, severity: warning");
     let cases = [
         case(&old, "OpsUpdaterFrozen", "5h", "7h", &frozen),
         case(&new, "OpsUpdaterFrozen", "5h", "7h", ""),
@@ -132,8 +140,14 @@ fn an_alert_fires_when_a_server_freezes_replays_goes_silent_or_divides_the_fleet
             "7h",
             &labels("name: demo"),
         ),
-        case(&silent, "OpsUpdaterSilent", "14m", "20m", &on_a),
-        case(&refusing, "OpsUpdaterRefusesEntries", "10m", "20m", &on_a),
+        case(&silent, "OpsUpdaterSilent", "14m", "25m", &silence),
+        case(
+            &refusing,
+            "OpsUpdaterRefusesEntries",
+            "10m",
+            "20m",
+            &refusal,
+        ),
     ];
     let head = "rule_files: [rules.yml]\nevaluation_interval: 1m\ntests:\n";
     fs::write(
@@ -141,5 +155,30 @@ fn an_alert_fires_when_a_server_freezes_replays_goes_silent_or_divides_the_fleet
         head.to_owned() + &cases.concat(),
     )
     .expect("a file");
-    promtool(&host, &["test", "rules", "tests.yml"]);
+    promtool(&host.dir, &["test", "rules", "tests.yml"]);
+}
+
+#[test]
+fn every_alert_is_silent_until_its_time_has_come() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/prometheus");
+    promtool(&dir, &["test", "rules", "ops-updater.test.yml"]);
+}
+
+#[test]
+fn the_document_for_operators_lists_every_metric_and_no_other() {
+    let (_host, addr) = Host::answering_with_demo();
+    let page = get(&addr, "/metrics").body;
+    let families = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let mut sent: Vec<&str> = families
+        .map(|family| family.split(' ').next().expect("a name"))
+        .collect();
+    let (_, section) = OPERATING
+        .split_once("### Prometheus and Grafana")
+        .expect("a section");
+    let (section, _) = section.split_once("\n## ").expect("an end");
+    let mut listed = metrics(section);
+    sent.sort_unstable();
+    listed.sort_unstable();
+    listed.dedup();
+    assert_eq!(listed, sent);
 }

@@ -1,6 +1,6 @@
 //! Tests of the commands, files and pages that an operator uses.
 
-/// The alerts that the documents recommend.
+/// The alerts for Prometheus.
 mod alerts;
 /// Arguments, configuration and exit codes.
 mod cli;
@@ -8,6 +8,8 @@ mod cli;
 mod commands;
 /// The `control` that is shipped with the updater.
 pub mod control;
+/// The dashboard for Grafana.
+mod dashboard;
 /// `doctor` and `check`.
 mod doctor;
 /// What the daemon answers over HTTP.
