@@ -16,6 +16,8 @@ mod doctor;
 mod endpoint;
 /// Attacks on the HTTP endpoint.
 mod endpoint_abuse;
+/// The script that installs a fleet.
+mod fleet;
 /// Threads, memory and sockets of the updater.
 mod footprint;
 /// Help, man page and completions.
