@@ -19,6 +19,7 @@ use miniserde::json::Value;
 use reaper::{Reaper, SERVED};
 use show::Show;
 use std::env;
+use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use support::host::{Host, sandbox_dir};
@@ -122,6 +123,8 @@ fn serve(listen: &str, dir: Option<PathBuf>) -> Result<(), String> {
     let tmp = env::temp_dir().canonicalize();
     let tmp = tmp.map_err(|e| format!("no temp directory: {e}"))?;
     let dir = tmp.join(format!("{SERVED}{}", std::process::id()));
+    // It fails if somebody else has made it: whoever owns it chooses what is served.
+    fs::create_dir(&dir).map_err(|e| format!("cannot create {}: {e}", dir.display()))?;
     let reaper = Reaper::of(&dir)?;
     let served = serve::serve(listen, &dir, "is removed then");
     let cleaned = reaper.finish();

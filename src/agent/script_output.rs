@@ -23,8 +23,10 @@ pub(super) const OUTPUT_LIMIT: u64 = 1 << 20;
 const ANSWER_LIMIT: u64 = 4096;
 /// Lines at the end of a script's output that an error message quotes. The last one alone is often the end of a stack trace.
 const LINES_QUOTED: usize = 3;
-/// Characters of them, all together.
-const QUOTE_LIMIT: usize = 240;
+/// Characters of the last line.
+const QUOTE_LIMIT: usize = 160;
+/// Bytes up to which lines before it are quoted. A heartbeat has no room for more.
+const LINES_LIMIT: usize = 120;
 
 /// How a script ended.
 #[derive(Debug)]
@@ -108,13 +110,18 @@ impl ScriptOutput {
         let lines = text.lines().rev().map(str::trim);
         let mut quote = String::new();
         for line in lines.filter(|line| !line.is_empty()).take(LINES_QUOTED) {
-            let separator = if quote.is_empty() { "" } else { " | " };
-            quote = format!("{line}{separator}{quote}");
+            if quote.is_empty() {
+                quote = text::brief(line, QUOTE_LIMIT);
+            } else if quote.len() + line.len() < LINES_LIMIT {
+                quote = format!("{line} | {quote}");
+            } else {
+                break;
+            }
         }
-        match quote.as_str() {
-            "" => what,
-            quote => format!("{what}: {}", text::brief(quote, QUOTE_LIMIT)),
+        if quote.is_empty() {
+            return what;
         }
+        format!("{what}: {}", text::printable(&quote))
     }
 
     fn end_of_text(&self) -> String {

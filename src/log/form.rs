@@ -58,12 +58,12 @@ fn form(line: &str, is_json: bool, is_journal: bool) -> String {
     formed
 }
 
-/// Returns what the journal takes as the priority of an error, if stderr is the journal.
-pub(super) fn error_priority() -> &'static str {
-    if is_journal() {
-        Level::Error.priority()
-    } else {
-        ""
+/// Returns the words of a command that fails, for people. If the log is JSON, it is `line`, which has them as an error.
+pub(super) fn complaint(words: &str, line: impl FnOnce() -> String) -> String {
+    match (IS_JSON.load(Ordering::Relaxed), is_journal()) {
+        (true, _) => formed(&line()),
+        (false, true) => format!("{}{words}\n", Level::Error.priority()),
+        (false, false) => format!("{words}\n"),
     }
 }
 

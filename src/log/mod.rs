@@ -29,7 +29,8 @@ use self::repeats::Repeats;
 use crate::os::{clock, fd};
 use crate::text::{printable, timestamp};
 
-/// The limit of a line in bytes: a pipe takes 4096 (`PIPE_BUF`) in one piece.
+/// The limit of a line in bytes, without what JSON adds around it: a pipe takes 4096 (`PIPE_BUF`) in one piece, and more would
+/// wait for a reader.
 const LINE_LIMIT: usize = 4000;
 
 /// The part of the log that only the daemon has. Lines of its workers reach it through their stderr.
@@ -77,11 +78,16 @@ fn stamped(text: &str) -> String {
     format!("{} {text}\n", timestamp(clock::unix_now()))
 }
 
+/// Returns the text, cut to the limit that it also keeps as JSON.
 fn shortened(mut text: String) -> String {
-    if text.len() > LINE_LIMIT {
-        let ends = (0..=LINE_LIMIT).rev();
-        let end = ends.into_iter().find(|end| text.is_char_boundary(*end));
-        text.truncate(end.unwrap_or(0));
+    let mut length = 0;
+    let too_long = text.char_indices().find(|(_, c)| {
+        // JSON escapes these two.
+        length += c.len_utf8() + usize::from(matches!(c, '"' | '\\'));
+        length > LINE_LIMIT
+    });
+    if let Some((end, _)) = too_long {
+        text.truncate(end);
         text.push('…');
     }
     text
@@ -154,10 +160,10 @@ fn write(line: &str) {
 
 /// Writes why a command fails.
 pub fn complain(message: &str) {
-    write_line(&format!(
-        "{}ops-updater: {message}\n",
-        form::error_priority()
-    ));
+    let message = shortened(format!("ops-updater: {message}"));
+    write_line(&form::complaint(&message, || {
+        stamped(&format!("ERROR {message}"))
+    }));
 }
 
 /// Writes text to stderr as it is. Returns false if it was dropped: a reader that does not read, or a full disk, must not

@@ -3,8 +3,11 @@
 use crate::support::agent::Agent;
 use crate::support::host::Host;
 use crate::support::json::{self, Json as _, quote};
+use crate::support::procs;
+use crate::support::wire::Answer;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
+use std::process::Stdio;
 
 /// Returns a host whose agent cannot be installed.
 fn host() -> Host {
@@ -106,4 +109,45 @@ fn a_stderr_that_is_not_the_journal_gets_plain_lines() {
     });
     host.stop();
     assert!(lines(&host).iter().all(|line| line.starts_with("20")));
+}
+
+#[test]
+fn a_reader_that_does_not_read_stops_nothing_however_much_json_escapes() {
+    let mut host = Host::new();
+    let quotes = "\\\"".repeat(3800);
+    let (store, work) = (host.meta.url("/"), host.work.display().to_string());
+    let entry = |number: usize| {
+        format!(
+            r#"{{"name": "a{number}", "version": "1", "cmd": "start", "workDir": "{work}", "tarball": "{store}{quotes}"}}"#
+        )
+    };
+    let entries: Vec<String> = (0..40).map(entry).collect();
+    let answer = format!(r#"{{"desiredAgents": [{}]}}"#, entries.join(","));
+    host.meta.answer(Answer::new(200, answer));
+    host.set("log_format", &quote("json"));
+    let mut command = host.command();
+    let (unread, log) = std::io::pipe().expect("a pipe");
+    command.stdout(Stdio::null()).stderr(log);
+    let mut daemon = command.spawn().expect("the binary runs");
+    drop(command);
+    host.wait_beats(8);
+    procs::signal(daemon.id(), libc::SIGTERM);
+    assert_eq!(daemon.wait().expect("it ends").code(), Some(0));
+    drop(unread);
+}
+
+#[test]
+fn a_second_start_complains_in_json_too() {
+    let mut host = host();
+    host.set("log_format", &quote("json"));
+    host.start();
+    host.wait_beats(1);
+    let second = host.command().output().expect("the binary runs");
+    let text = String::from_utf8_lossy(&second.stderr);
+    let last = json::parse(text.lines().last().unwrap_or_default());
+    assert_eq!(last.field("level").text(), "ERROR", "{text}");
+    assert!(
+        last.field("msg").text().starts_with("ops-updater: "),
+        "{text}"
+    );
 }

@@ -63,28 +63,36 @@ fn page() -> String {
 
 /// Returns the elements of the page at a URL after so many seconds of a browser's time. None: there is no browser.
 fn elements(url: &str, dir: &Path, seconds: u32) -> Option<String> {
-    let output = Command::new("chromium")
+    if Command::new("chromium").arg("--version").output().is_err() {
+        skipped("there is no chromium");
+        return None;
+    }
+    let output = Command::new("timeout")
         .args([
+            "120",
+            "chromium",
             "--headless",
             "--no-sandbox",
             "--disable-gpu",
-            "--disable-dev-shm-usage",
         ])
         .args([
+            "--disable-dev-shm-usage",
             "--disable-quic",
             "--no-first-run",
-            "--disable-background-networking",
         ])
-        .args(["--disable-component-update", "--disable-sync", "--dump-dom"])
+        .args([
+            "--disable-background-networking",
+            "--disable-component-update",
+        ])
+        .args(["--disable-sync", "--dump-dom"])
         .arg(format!("--user-data-dir={}", dir.join("browser").display()))
         .arg(format!("--virtual-time-budget={}", seconds * 1000))
         .arg(url)
         .env("HOME", dir)
-        .output();
-    let Ok(output) = output else {
-        skipped("there is no chromium");
-        return None;
-    };
+        .output()
+        .expect("timeout(1) runs");
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {complaint}", output.status);
     Some(String::from_utf8(output.stdout).expect("text"))
 }
 
@@ -102,6 +110,34 @@ fn status(agents: &[String]) -> String {
             "agents": [{}]}}"#,
         agents.join(",")
     )
+}
+
+#[test]
+fn a_host_of_which_little_is_known_is_not_shown_as_well() {
+    let unheard = status(&[]).replace("\"answered\": 1", "\"answered\": 0");
+    let refusing =
+        status(&[agent("well", "")]).replace("\"refused\": []", "\"refused\": [\"x: odd\"]");
+    for (status, parts) in [
+        (
+            unheard,
+            [
+                "<title>… web-17</title>",
+                ">it is not known which agents are desired</p>",
+            ],
+        ),
+        (
+            refusing,
+            ["<title>✗ web-17</title>", ">✗ 1 of 1 healthy</p>"],
+        ),
+        (status(&[]), ["<title>✓ web-17</title>", ">no agents</p>"]),
+    ] {
+        let site = Site::new(page(), status, 100);
+        let host = Host::new();
+        let Some(found) = elements(&site.url(), &host.dir, 2) else {
+            return;
+        };
+        assert_shows(&found, &parts);
+    }
 }
 
 fn assert_shows(elements: &str, parts: &[&str]) {

@@ -96,9 +96,7 @@ impl State {
             status.converged = plan::is_reached(followed, observation);
             let next = self.next_task(name, now);
             status.next = next.map(|task| task.to_string()).unwrap_or_default();
-            if status.next.is_empty()
-                && let Some((task, at)) = self.step_in_turn(followed, now)
-            {
+            if let Some((task, at)) = self.step_in_turn(followed, now) {
                 status.next = format!("{task} in its turn");
                 status.retry_at = at;
             }
@@ -106,9 +104,12 @@ impl State {
         status
     }
 
-    /// Returns what waits for its turn, and when that comes.
+    /// Returns what waits for its turn, and when that comes. None: nothing does, or there is something to do before.
     fn step_in_turn(&self, followed: &Desired, now: u64) -> Option<(Task, u64)> {
         let at = self.turn(followed, now)?;
+        if self.next_task(&followed.name, now).is_some() {
+            return None;
+        }
         let tasks = self.tasks_in_turn(&followed.name, now, at)?;
         Some((tasks.into_iter().next()?, at))
     }
