@@ -42,6 +42,8 @@ mod pack;
 mod page;
 /// The list of the crates in a release.
 mod sbom;
+/// `control` beside a unit of systemd.
+mod service;
 /// Signals to the daemon.
 mod signals;
 /// Thousands of heartbeats.
