@@ -6,6 +6,8 @@ mod alerts;
 mod cli;
 /// `status`, `plan`, `once` and `apply`.
 mod commands;
+/// What shells offer as completions.
+mod completions;
 /// The `control` that is shipped with the updater.
 pub mod control;
 /// The dashboard for Grafana.
@@ -21,7 +23,7 @@ mod fleet;
 /// Threads, memory and sockets of the updater.
 mod footprint;
 /// Help, man page and completions.
-mod help;
+pub mod help;
 /// Which process commands signal.
 mod holders;
 /// The log that `control start` makes.
