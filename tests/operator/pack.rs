@@ -92,6 +92,7 @@ fn a_pack_holds_what_an_operator_needs_and_nothing_else() {
             "ops-updater Regular 755 0:0",
             "ops-updater.8 Regular 644 0:0",
             "ops-updater.bash Regular 644 0:0",
+            "ops-updater.fish Regular 644 0:0",
             "ops-updater.logrotate Regular 644 0:0",
             "ops-updater.plist Regular 644 0:0",
             "ops-updater.service Regular 644 0:0",
