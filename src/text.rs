@@ -42,6 +42,31 @@ pub fn before<'a>(text: &'a str, ends: &[u8]) -> &'a str {
     &text[..end.unwrap_or(text.len())]
 }
 
+/// Returns a hint in parentheses, with a space before it, that names the first word that may be meant. Empty if there is none.
+pub fn did_you_mean<'a>(typed: &str, words: impl IntoIterator<Item = &'a str>) -> String {
+    let mut words = words.into_iter();
+    let near = words.find(|word| is_near(typed.as_bytes(), word.as_bytes()));
+    near.map_or_else(String::new, |word| format!(" (did you mean {word}?)"))
+}
+
+/// The shortest beginning that is taken for its word: two letters begin too many.
+const BEGINNING: usize = 3;
+
+/// Whether a missing, additional, other or swapped letter makes one word of the other, or the word begins with what was typed.
+/// Case does not count.
+fn is_near(typed: &[u8], word: &[u8]) -> bool {
+    let is_same = |pair: &(&u8, &u8)| pair.0.eq_ignore_ascii_case(pair.1);
+    let first = typed.iter().zip(word).take_while(is_same).count();
+    let (typed, word) = (&typed[first..], &word[first..]);
+    let last = typed.iter().rev().zip(word.iter().rev());
+    let last = last.take_while(is_same).count();
+    match (&typed[..typed.len() - last], &word[..word.len() - last]) {
+        ([a, b], [c, d]) => a == d && b == c,
+        ([], missing) => missing.len() <= 1 || first >= BEGINNING && typed.is_empty(),
+        (typed, word) => typed.len() <= 1 && word.len() <= 1,
+    }
+}
+
 /// Returns one trimmed line of printable ASCII of at most `limit` bytes, as a heartbeat may hold.
 pub fn brief(text: &str, limit: usize) -> String {
     let mut out = String::new();
@@ -149,5 +174,39 @@ mod tests {
     fn a_brief_text_is_one_line_of_printable_ascii() {
         assert_eq!(brief("  not\n started\u{e9}\x07 ", 200), "not started??");
         assert_eq!(brief("abcdef", 3), "abc");
+    }
+
+    #[test]
+    fn a_word_that_is_cut_short_or_has_one_slip_is_near_and_no_other() {
+        let words = ["status", "rollback", "pin", "log_level"];
+        let hint = |typed| did_you_mean(typed, words);
+        for (typed, word) in [
+            ("statu", "status"),
+            ("sta", "status"),
+            ("statuss", "status"),
+            ("stauts", "status"),
+            ("xtatus", "status"),
+            ("status ", "status"),
+            ("Status", "status"),
+            ("roll", "rollback"),
+            ("rollbakc", "rollback"),
+            ("pn", "pin"),
+            ("logLevel", "log_level"),
+        ] {
+            assert_eq!(hint(typed), format!(" (did you mean {word}?)"), "{typed}");
+        }
+        for typed in [
+            "",
+            "-",
+            "st",
+            "start",
+            "p",
+            "statusxx",
+            "sattsu",
+            "rollforth",
+            "ü",
+        ] {
+            assert_eq!(hint(typed), "", "{typed}");
+        }
     }
 }

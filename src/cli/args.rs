@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use lexopt::Arg::{Long, Short, Value};
 use lexopt::Parser;
 
+use crate::text;
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Command {
     Run,
@@ -74,6 +76,17 @@ impl Command {
     pub(super) fn parse(word: &OsStr) -> Option<Self> {
         let mut words = WORDS.iter();
         words.find(|(name, _)| *name == word).map(|found| found.1)
+    }
+
+    /// Returns what the help calls the first operand.
+    fn operand(self) -> &'static str {
+        if self == Self::Apply {
+            "FILE|URL"
+        } else if self == Self::Hold {
+            "REASON"
+        } else {
+            "NAME"
+        }
     }
 
     /// Returns how many operands the command takes.
@@ -151,7 +164,7 @@ fn read(mut words: Parser, arguments: &mut Arguments) -> Result<Typed, String> {
             Value(word) if typed.word.is_none() => {
                 let text = word.to_string_lossy().into_owned();
                 let command = Command::parse(&word);
-                arguments.command = command.ok_or_else(|| format!("unknown command {text}"))?;
+                arguments.command = command.ok_or_else(|| unknown(&text))?;
                 typed.word = Some(text);
             }
             Value(word) => {
@@ -162,6 +175,16 @@ fn read(mut words: Parser, arguments: &mut Arguments) -> Result<Typed, String> {
         }
     }
     Ok(typed)
+}
+
+/// Returns the error for a word that is no command. It names the one that may be meant.
+pub(super) fn unknown(word: &str) -> String {
+    use Command::{Act, Beat, Signal};
+    let shown = WORDS
+        .iter()
+        .filter(|row| !matches!(row.1, Signal | Beat | Act));
+    let hint = text::did_you_mean(word, shown.map(|row| row.0));
+    format!("unknown command {word}{hint}")
 }
 
 /// Returns the only error of `Parser::next` in words: a value at an option that takes none.
@@ -194,7 +217,7 @@ fn resolve(typed: Typed, arguments: &mut Arguments) -> Result<(), String> {
         }
         (Some(option), _) => *command = option,
         (None, Some(word)) if operands.len() < *command.operands().start() => {
-            return Err(format!("{word} needs an operand"));
+            return Err(format!("{word}: missing {}", command.operand()));
         }
         (None, _) => {}
     }
@@ -294,8 +317,12 @@ mod tests {
             ),
             (&["-"], "unknown command -"),
             (&["frobnicate"], "unknown command frobnicate"),
+            (&["statu"], "unknown command statu (did you mean status?)"),
+            (&["acts"], "unknown command acts"),
             (&["check", "pid"], "unexpected operand pid"),
-            (&["pin"], "pin needs an operand"),
+            (&["pin"], "pin: missing NAME"),
+            (&["apply"], "apply: missing FILE|URL"),
+            (&["hold"], "hold: missing REASON"),
             (&["pin", "a", "1", "2"], "unexpected operand 2"),
             (&["-v", "pin", "a"], "unexpected operand a"),
             (&["plan", "--json"], "--json works only with status"),

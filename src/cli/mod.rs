@@ -97,7 +97,7 @@ fn help(command: Option<&str>) -> ExitResult {
     };
     match Command::parse(word.as_ref()).and_then(help::text) {
         Some(text) => Ok(print(text.trim_end())),
-        None => Err(bad_usage(&format!("unknown command {word}"))),
+        None => Err(bad_usage(&args::unknown(word))),
     }
 }
 

@@ -95,6 +95,19 @@ fn start_stop_status_and_pid_tell_the_truth_under_every_shell() {
 }
 
 #[test]
+fn a_word_that_is_no_command_is_named_in_one_line() {
+    let host = unpacked();
+    let output = control(&host, "foo");
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!((lines(&out(&output)), lines(&err(&output))), (0, 1));
+    let said = err(&output);
+    assert!(
+        said.starts_with("ops-updater: unknown command foo; see "),
+        "{said}"
+    );
+}
+
+#[test]
 fn starting_twice_and_stopping_twice_is_fine() {
     let host = unpacked();
     succeed(&host, "start");
