@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::model::{HAS_USER, has_user, is_url};
-use crate::text::{printable, without_passwords};
+use crate::text::{before, printable, without_passwords};
 
 /// The value of `server` in cfg.example.json is `${meta_server}`.
 const PLACEHOLDER: &[u8] = b"${";
@@ -41,6 +41,11 @@ pub(super) fn heartbeat_url(server: &str) -> std::result::Result<String, String>
     };
     let server = without_passwords(&printable(server));
     Err(format!("{before}{server:?}{after}"))
+}
+
+/// Whether neither a port nor a scheme says which port this valid `server` has. The colon of a scheme counts too.
+pub(super) fn lacks_port(server: &str) -> bool {
+    !before(server, b"/").contains(':')
 }
 
 /// Whether the name is made of labels with one dot between two.

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::address::{heartbeat_url, listen_address};
+use super::address::{heartbeat_url, lacks_port, listen_address};
 use super::value::Plain;
 use crate::json::Object;
 use crate::log::Level;
@@ -223,6 +223,10 @@ pub(super) static SETTINGS: [Setting; 15] = [
             let server = value.text();
             if !server.is_empty() {
                 config.url = heartbeat_url(server)?;
+                if lacks_port(server) {
+                    let warning = "server has no port, so it is asked at port 80";
+                    config.warnings.push(warning.to_owned());
+                }
             }
             server.clone_into(&mut config.server);
             Ok(())

@@ -13,6 +13,7 @@ use crate::error::{At, Error, Result};
 use crate::json::{self, Object, Value};
 use crate::model::one_spelling;
 use crate::os::{disk, environment};
+use crate::text;
 
 /// The largest cfg.json, in bytes.
 const FILE_LIMIT: u64 = 1 << 20;
@@ -99,7 +100,9 @@ fn checked(object: &Object, needs_server: bool) -> std::result::Result<Box<Confi
         keys.any(|known| known.split('.').next() == Some(key))
     };
     for key in object.keys().filter(|key| !is_known(key)) {
-        let warning = format!("the key {key:?} is unknown and ignored");
+        let keys = network_settings::all().map(|setting| setting.key);
+        let hint = text::did_you_mean(key, keys);
+        let warning = format!("the key {key:?} is unknown and ignored{hint}");
         config.warnings.push(warning);
     }
     Ok(config)
@@ -312,9 +315,32 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_a_warning_with_its_name() {
-        let config = parse(r#"{"server": "m", "intervall": 5}"#, true).expect("valid");
-        assert_eq!(config.warnings.len(), 1);
-        assert!(config.warnings[0].contains("\"intervall\""));
+        for (key, hint) in [
+            ("intervall", " (did you mean interval?)"),
+            ("http_listen", " (did you mean http.listen?)"),
+            ("frobnicate", ""),
+        ] {
+            let text = format!(r#"{{"server": "m:1", "{key}": 5}}"#);
+            let config = parse(&text, true).expect("valid");
+            let warning = format!("the key {key:?} is unknown and ignored{hint}");
+            assert_eq!(config.warnings, [warning]);
+        }
+    }
+
+    #[test]
+    fn a_server_without_a_port_is_a_warning_unless_a_scheme_says_which() {
+        for (server, warnings) in [
+            ("m:1", 0),
+            ("m:1/ops", 0),
+            ("http://m", 0),
+            ("https://m", 0),
+            ("m", 1),
+            ("m/ops:1", 1),
+        ] {
+            let text = format!(r#"{{"server": "{server}"}}"#);
+            let config = parse(&text, true).expect("valid");
+            assert_eq!(config.warnings.len(), warnings, "{server}");
+        }
     }
 
     #[test]
