@@ -66,7 +66,8 @@ type Resource = libc::__rlimit_resource_t;
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 type Resource = libc::c_int;
 
-/// Returns how many descriptors this process and each of its children can have open.
+/// Returns how many descriptors this process and each of its children can have open; `None` if there is no limit.
 pub fn open_file_limit() -> Option<u64> {
-    limit(libc::RLIMIT_NOFILE).map(|limit| limit.rlim_cur as u64)
+    let limit = limit(libc::RLIMIT_NOFILE)?.rlim_cur;
+    (limit != libc::RLIM_INFINITY).then_some(limit as u64)
 }

@@ -303,8 +303,11 @@ fn a_disk_that_hangs_is_told_in_time() {
 #[test]
 fn few_open_files_a_tight_umask_and_a_proxy_are_warned_of() {
     let host = Host::new();
-    run_by_sh(&host, "ulimit -n 64; exec \"$@\"").assert_warns(&["open files"]);
-    run_by_sh(&host, "umask 077; exec \"$@\"").assert_warns(&["umask"]);
+    run_by_sh(&host, "ulimit -n 64; exec \"$@\"").assert_warns(&["open files 64"]);
+    run_by_sh(&host, "umask 077; exec \"$@\"").assert_warns(&["umask 0077"]);
+    let fine = run_by_sh(&host, "umask 022; ulimit -n 300; exec \"$@\"");
+    fine.assert_has("ok", &["umask 0022"]);
+    fine.assert_has("ok", &["open files 300"]);
     let found = run_by_sh(&host, "http_proxy=http://secret@proxy/ exec \"$@\"");
     found.assert_warns(&["proxy", "http_proxy counts unless"]);
     assert!(!found.text.contains("secret"), "{}", found.text);

@@ -57,19 +57,20 @@ pub(super) fn check_own_files(source: &Source) {
 /// Checks what the updater inherits from the shell that starts it, and what every agent needs.
 fn check_environment() {
     // The updater sets its own umask, but it must be able to read the files of an operator.
-    if files::inherited_umask() & 0o444 == 0 {
-        ok(format_args!("umask"));
+    let umask = files::inherited_umask();
+    if umask & 0o444 == 0 {
+        ok(format_args!("umask {umask:04o}"));
     } else {
         warn(format_args!(
-            "umask: others cannot read what this shell creates, such as cfg.json: run umask 022"
+            "umask {umask:04o}: others cannot read what this shell creates, such as cfg.json: run umask 022"
         ));
     }
-    if limits::open_file_limit().is_none_or(|limit| limit >= OPEN_FILES_WANTED) {
-        ok(format_args!("open files"));
-    } else {
-        warn(format_args!(
-            "open files: the limit is below {OPEN_FILES_WANTED}: raise it with ulimit -n"
-        ));
+    match limits::open_file_limit() {
+        None => ok(format_args!("open files: no limit")),
+        Some(limit) if limit >= OPEN_FILES_WANTED => ok(format_args!("open files {limit}")),
+        Some(limit) => warn(format_args!(
+            "open files {limit}, wanted {OPEN_FILES_WANTED}: raise the limit with ulimit -n"
+        )),
     }
     match proxy_variable() {
         Some(name) => warn(format_args!(
