@@ -158,6 +158,36 @@ fn the_man_page_and_the_completions_name_every_command() {
     }
 }
 
+#[test]
+fn the_man_page_has_the_usual_sections_and_an_entry_for_each_key_of_the_configuration() {
+    let page = source("contrib/ops-updater.8");
+    let sections = page.lines().filter_map(|line| line.strip_prefix(".Sh "));
+    let usual = [
+        "NAME",
+        "SYNOPSIS",
+        "DESCRIPTION",
+        "CONFIGURATION",
+        "SIGNALS",
+        "ENVIRONMENT",
+        "FILES",
+        "EXIT STATUS",
+        "EXAMPLES",
+        "SEE ALSO",
+    ];
+    assert!(sections.eq(usual));
+    let entries = page.lines().filter_map(|line| line.strip_prefix(".It Ic "));
+    let entries: Vec<_> = entries.flat_map(|keys| keys.split(" , ")).collect();
+    let checked = Host::new().run("check");
+    let text = String::from_utf8(checked.stdout).expect("text");
+    let lines = text.lines().skip(2);
+    let settings = lines.take_while(|line| !line.starts_with("policy"));
+    let keys: Vec<_> = settings.filter_map(|line| line.split(' ').next()).collect();
+    assert!(keys.len() > 20, "{text}");
+    for key in keys {
+        assert!(entries.contains(&key), "no entry for {key}");
+    }
+}
+
 /// Returns a host whose updater prints its arguments. A child process writes the script. A file that this process
 /// opened for writing could be held open by the fork of another test, and then it could not be executed.
 fn echoing() -> Host {
