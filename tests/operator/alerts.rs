@@ -103,7 +103,7 @@ fn an_alert_fires_when_a_server_freezes_replays_goes_silent_or_divides_the_fleet
     for name in metrics(&rules) {
         sample(name);
     }
-    assert_eq!(rules.matches("- alert:").count(), 10, "{rules}");
+    assert_eq!(rules.matches("- alert:").count(), 11, "{rules}");
     fs::write(host.dir.join("rules.yml"), &rules).expect("a file");
     if !promtool(&host.dir, &["check", "rules", "rules.yml"]) {
         return;

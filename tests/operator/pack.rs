@@ -80,6 +80,7 @@ fn a_pack_holds_what_an_operator_needs_and_nothing_else() {
             "_ops-updater Regular 644 0:0",
             "cfg.example.json Regular 644 0:0",
             "contrib/grafana/ops-updater.json Regular 644 0:0",
+            "contrib/install-fleet Regular 755 0:0",
             "contrib/prometheus/ops-updater.rules.yml Regular 644 0:0",
             "control Regular 755 0:0",
             "docs/AGENTS.md Regular 644 0:0",
