@@ -43,10 +43,13 @@ pub fn before<'a>(text: &'a str, ends: &[u8]) -> &'a str {
 }
 
 /// Returns a hint in parentheses, with a space before it, that names the first word that may be meant. Empty if there is none.
-pub fn did_you_mean<'a>(typed: &str, words: impl IntoIterator<Item = &'a str>) -> String {
-    let mut words = words.into_iter();
-    let near = words.find(|word| is_near(typed.as_bytes(), word.as_bytes()));
-    near.map_or_else(String::new, |word| format!(" (did you mean {word}?)"))
+pub fn did_you_mean(typed: &str, words: &mut dyn Iterator<Item = &str>) -> String {
+    for word in words {
+        if is_near(typed.as_bytes(), word.as_bytes()) {
+            return format!(" (did you mean {word}?)");
+        }
+    }
+    String::new()
 }
 
 /// The shortest beginning that is taken for its word: two letters begin too many.
@@ -179,7 +182,7 @@ mod tests {
     #[test]
     fn a_word_that_is_cut_short_or_has_one_slip_is_near_and_no_other() {
         let words = ["status", "rollback", "pin", "log_level"];
-        let hint = |typed| did_you_mean(typed, words);
+        let hint = |typed| did_you_mean(typed, &mut words.into_iter());
         for (typed, word) in [
             ("statu", "status"),
             ("sta", "status"),

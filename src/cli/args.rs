@@ -183,7 +183,7 @@ pub(super) fn unknown(word: &str) -> String {
     let shown = WORDS
         .iter()
         .filter(|row| !matches!(row.1, Signal | Beat | Act));
-    let hint = text::did_you_mean(word, shown.map(|row| row.0));
+    let hint = text::did_you_mean(word, &mut shown.map(|row| row.0));
     format!("unknown command {word}{hint}")
 }
 

@@ -100,8 +100,8 @@ fn checked(object: &Object, needs_server: bool) -> std::result::Result<Box<Confi
         keys.any(|known| known.split('.').next() == Some(key))
     };
     for key in object.keys().filter(|key| !is_known(key)) {
-        let keys = network_settings::all().map(|setting| setting.key);
-        let hint = text::did_you_mean(key, keys);
+        let mut keys = network_settings::all().map(|setting| setting.key);
+        let hint = text::did_you_mean(key, &mut keys);
         let warning = format!("the key {key:?} is unknown and ignored{hint}");
         config.warnings.push(warning);
     }
