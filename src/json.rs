@@ -53,6 +53,19 @@ pub fn text<'a>(object: &'a Object, key: &str) -> &'a str {
     }
 }
 
+/// Returns the JSON of an object of texts, in this order.
+pub fn object(fields: &[(&str, &str)]) -> String {
+    let mut json = String::new();
+    for (key, text) in fields {
+        json.push(if json.is_empty() { '{' } else { ',' });
+        json.push_str(&to_string(key));
+        json.push(':');
+        json.push_str(&to_string(text));
+    }
+    json.push('}');
+    json
+}
+
 /// Returns the kind of a value in words.
 pub fn kind(value: &Value) -> &'static str {
     match value {

@@ -37,6 +37,7 @@ _ops_updater_words() {
     esac
     case $command:$cur in
     status:-*) word='--json --wait --help' ;;
+    plan:-* | check:-* | doctor:-*) word='--json --help' ;;
     once:-* | apply:-?*) word='--detailed-exitcode --help' ;;
     :-*) word='-c --config -v --version -h --help' ;;
     *:-?*) word='--config --help' ;;

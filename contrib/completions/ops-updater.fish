@@ -100,7 +100,7 @@ complete -c ops-updater -s v -d 'print the version'
 complete -c ops-updater -l version -d 'print name, version and arch'
 complete -c ops-updater -s h -l help -d 'print help'
 complete -c ops-updater -n '__ops_updater_at_command; or __ops_updater_operand_of help' -a '(__ops_updater_commands)'
-complete -c ops-updater -n '__ops_updater_after status' -l json -d 'print the status as JSON'
+complete -c ops-updater -n '__ops_updater_after status' -l json -d 'print JSON, for programs'
 complete -c ops-updater -n '__ops_updater_after status' -l wait -d 'wait until all is as desired'
 
 complete -c control -n __ops_updater_is_own_control -f
@@ -109,6 +109,7 @@ complete -c control -n '__ops_updater_is_own_control; and __ops_updater_at_comma
 for name in ops-updater control
     set -l own true
     test $name = control; and set own __ops_updater_is_own_control
+    complete -c $name -n "$own; and __ops_updater_after plan check doctor" -l json -d 'print JSON, for programs'
     complete -c $name -n "$own; and __ops_updater_after once apply" -l detailed-exitcode -d 'exit with 4 if changes were made'
     complete -c $name -n "$own; and __ops_updater_operand_of apply" -F
     complete -c $name -n "$own; and __ops_updater_operand_of pin unpin rollback retry" -a '(__ops_updater_agents)' -d agent

@@ -229,10 +229,10 @@ fn resolve(typed: Typed, arguments: &mut Arguments) -> Result<(), String> {
 
 /// Fails for an option that the command does not have.
 fn check_options(typed: &Arguments) -> Result<(), String> {
-    use Command::{Apply, Help, Once, Status};
+    use Command::{Apply, Check, Doctor, Help, Once, Plan, Status};
     let command = typed.command;
-    let wrong = if typed.json && !matches!(command, Status | Help) {
-        "--json works only with status"
+    let wrong = if typed.json && !matches!(command, Status | Plan | Check | Doctor | Help) {
+        "--json works only with status, plan, check and doctor"
     } else if typed.wait.is_some() && !matches!(command, Status | Help) {
         "--wait works only with status"
     } else if typed.detailed_exitcode && !matches!(command, Once | Apply | Help) {
@@ -325,7 +325,10 @@ mod tests {
             (&["hold"], "hold: missing REASON"),
             (&["pin", "a", "1", "2"], "unexpected operand 2"),
             (&["-v", "pin", "a"], "unexpected operand a"),
-            (&["plan", "--json"], "--json works only with status"),
+            (
+                &["once", "--json"],
+                "--json works only with status, plan, check and doctor",
+            ),
             (&["plan", "--wait"], "--wait works only with status"),
             (
                 &["plan", "--detailed-exitcode"],

@@ -29,13 +29,13 @@ pub(super) fn serve(file: &Path) -> ExitResult {
     Ok(Exit::Success)
 }
 
-pub(super) fn plan(file: &Path) -> ExitResult {
-    let (source, config) = load(file)?;
+pub(super) fn plan(arguments: &Arguments) -> ExitResult {
+    let (source, config) = load(&arguments.config)?;
     let daemon = run_daemon(source, config, Mode::Plan)?;
-    let pending = daemon.pending();
+    let pending = daemon.pending(arguments.json);
     let is_answered = daemon.outcome() != Outcome::Failed;
     let printed = match pending.as_str() {
-        "" if is_answered => print("nothing to do"),
+        "" if is_answered && !arguments.json => print("nothing to do"),
         "" => Exit::Success,
         lines => print(lines),
     };

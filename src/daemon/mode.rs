@@ -4,9 +4,9 @@ use std::fmt::Write;
 
 use super::Daemon;
 use super::parts::{Mode, Outcome};
-use crate::log;
 use crate::model::AgentName;
 use crate::text::{self, span};
+use crate::{json, log};
 
 impl Daemon {
     /// Shows the progress on the terminal, for a round in the foreground.
@@ -61,35 +61,45 @@ impl Daemon {
 
     /// Returns all pending steps, one on each line. An agent that has none and is not in its desired state has a line with
     /// the reason.
-    pub fn pending(&self) -> String {
+    pub fn pending(&self, is_json: bool) -> String {
         let now = self.clock.now();
-        let mut lines = String::new();
+        let mut lines = Vec::new();
         for agent in &self.state.statuses(now) {
             let name = AgentName::parse(&agent.name);
             let tasks = name.and_then(|name| self.state.tasks(&name, now));
             let tasks = tasks.unwrap_or_default();
             for task in &tasks {
-                let _ = writeln!(lines, "{}: {task}", agent.name);
+                let step = task.to_string();
+                lines.push(pending_line(&agent.name, true, &step, is_json));
             }
             if tasks.is_empty() && !agent.converged {
-                let _ = write!(lines, "{}: nothing now, ", agent.name);
+                let mut reason = String::new();
                 let _ = if !self.state.hold().is_empty() {
-                    write!(lines, "this host is held")
+                    write!(reason, "this host is held")
                 } else if !agent.next.is_empty() && agent.retry_at > now {
-                    write!(lines, "{}, in {}", agent.next, span(agent.retry_at - now))
+                    write!(reason, "{}, in {}", agent.next, span(agent.retry_at - now))
                 } else if agent.retry_at > now {
-                    write!(lines, "next try in {}", span(agent.retry_at - now))
+                    write!(reason, "next try in {}", span(agent.retry_at - now))
                 } else {
-                    write!(lines, "it is {}", agent.state)
+                    write!(reason, "it is {}", agent.state)
                 };
                 if !agent.error.is_empty() {
-                    lines.push_str(", after: ");
-                    lines.push_str(&agent.error);
+                    reason.push_str(", after: ");
+                    reason.push_str(&agent.error);
                 }
-                lines.push('\n');
+                lines.push(pending_line(&agent.name, false, &reason, is_json));
             }
         }
-        lines.truncate(lines.trim_end().len());
-        lines
+        lines.join("\n")
     }
+}
+
+/// Returns a step of an agent, or the reason why it has none.
+fn pending_line(name: &str, is_step: bool, text: &str, is_json: bool) -> String {
+    if is_json {
+        let field = if is_step { "step" } else { "reason" };
+        return json::object(&[("name", name), (field, text)]);
+    }
+    let before = if is_step { "" } else { "nothing now, " };
+    format!("{name}: {before}{text}")
 }

@@ -47,6 +47,32 @@ fn a_plan_tells_the_steps_and_changes_nothing() {
 }
 
 #[test]
+fn a_plan_for_programs_has_an_object_for_each_step_and_nothing_else() {
+    let host = host_desiring("1.0.0");
+    let (code, out, _) = ran(&host, &["plan", "--json"]);
+    assert_eq!(code, 4, "{out}");
+    assert_eq!(
+        out,
+        "{\"name\":\"demo\",\"step\":\"install 1.0.0\"}\n{\"name\":\"demo\",\"step\":\"start 1.0.0\"}\n"
+    );
+    assert_eq!(
+        host.run_with(&["hold", "a \"reason\""]).status.code(),
+        Some(0)
+    );
+    let (code, out, _) = ran(&host, &["plan", "--json"]);
+    assert_eq!(code, 4, "{out}");
+    assert_eq!(
+        out,
+        "{\"name\":\"demo\",\"reason\":\"this host is held\"}\n"
+    );
+    host.desire(&[]);
+    assert_eq!(
+        ran(&host, &["plan", "--json"]),
+        (0, String::new(), String::new())
+    );
+}
+
+#[test]
 fn a_plan_of_a_host_that_is_as_desired_is_empty_even_beside_the_daemon() {
     let host = Host::with_demo("1.0.0");
     let (code, out, err) = ran(&host, &["plan"]);

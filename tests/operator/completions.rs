@@ -66,6 +66,9 @@ fn bash_completes_commands_and_names_of_agents_and_runs_nothing_that_a_server_na
     assert_eq!(offered(&host, &[""]).len(), commands().len());
     assert_eq!(offered(&host, &["rel"]), ["release"]);
     assert_eq!(offered(&host, &["status", "--w"]), ["--wait"]);
+    for command in ["status", "plan", "check", "doctor"] {
+        assert_eq!(offered(&host, &[command, "--j"]), ["--json"], "{command}");
+    }
     for command in ["once", "apply"] {
         let all = offered(&host, &[command, "--d"]);
         assert_eq!(all, ["--detailed-exitcode"], "{command}");
@@ -92,6 +95,9 @@ fn fish_completes_the_same() {
     assert_eq!(offered(&["rel"]), ["release"]);
     assert_eq!(offered(&["help", "rel"]), ["release"]);
     assert_eq!(offered(&["status", "--w"]), ["--wait"]);
+    for command in ["status", "plan", "check", "doctor"] {
+        assert_eq!(offered(&[command, "--j"]), ["--json"], "{command}");
+    }
     for command in ["pin", "unpin", "rollback", "retry"] {
         assert_eq!(offered(&[command, ""]), ["demo", "falcon-agent"]);
     }

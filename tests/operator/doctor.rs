@@ -3,9 +3,10 @@
 
 use crate::support::fault::Faults;
 use crate::support::host::Host;
-use crate::support::json::quote;
+use crate::support::json::{Json as _, parse, quote};
 use crate::support::tls::secret_file;
 use crate::support::users::{User, can_make_users, mode};
+use miniserde::json::Value;
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
@@ -424,6 +425,51 @@ fn origins(config: &str) -> Vec<(String, String, String)> {
         )
     });
     rows.collect()
+}
+
+/// Runs a command with `--json`. Returns the objects that it prints, one a line.
+fn objects(host: &Host, command: &str) -> Vec<Value> {
+    let output = host.run_with(&[command, "--json"]);
+    let text = String::from_utf8(output.stdout).expect("text");
+    let objects = text.lines().map(parse);
+    objects
+        .inspect(|row| assert!(matches!(row, Value::Object(_)), "{text}"))
+        .collect()
+}
+
+#[test]
+fn the_findings_for_programs_are_those_for_people() {
+    let mut host = Host::new();
+    save_desired(&host, "");
+    host.set("frobnicate", "1");
+    // Times and free space differ from one run to the next.
+    let steady = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "");
+    let lines = String::from_utf8(host.run("doctor").stdout).expect("text");
+    let objects = objects(&host, "doctor").into_iter();
+    let found = objects.map(|row| {
+        let (kind, text) = (row.field("kind").text(), row.field("text").text());
+        steady(&format!("{kind:4}  {text}"))
+    });
+    let found: Vec<_> = found.collect();
+    let expected: Vec<_> = lines.lines().map(steady).collect();
+    assert_eq!(found, expected);
+    assert!(found.iter().any(|line| line.starts_with("warn")), "{lines}");
+}
+
+#[test]
+fn the_settings_for_programs_are_those_for_people() {
+    let host = Host::new();
+    let lines = String::from_utf8(host.run("check").stdout).expect("text");
+    let objects = objects(&host, "check");
+    assert_eq!(objects.len(), lines.lines().count() - 2, "{lines}");
+    for (row, line) in objects.iter().zip(lines.lines().skip(2)) {
+        let words = ["key", "from", "value"].map(|field| row.field(field).text().to_owned());
+        let joined = words.join(" ");
+        assert!(
+            line.split_whitespace().eq(joined.split_whitespace()),
+            "{line}"
+        );
+    }
 }
 
 #[track_caller]

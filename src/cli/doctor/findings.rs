@@ -4,7 +4,7 @@ use std::fmt::Arguments;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::cli::exit::print;
-use crate::text;
+use crate::{json, text};
 
 /// The kind of a line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,6 +16,8 @@ enum Kind {
     Next,
 }
 
+/// Whether a finding is printed as JSON.
+static IS_JSON: AtomicBool = AtomicBool::new(false);
 /// Whether this process has printed a failure.
 static HAS_FAILED: AtomicBool = AtomicBool::new(false);
 
@@ -43,6 +45,10 @@ impl Kind {
             .find(|kind| kind.word() == word.trim_end())?;
         Some((kind, what.strip_prefix("  ")?))
     }
+}
+
+pub(super) fn set_json(is_json: bool) {
+    IS_JSON.store(is_json, Ordering::Relaxed);
 }
 
 /// Prints that a check found no problem.
@@ -75,7 +81,7 @@ pub(super) fn relay(text: &str) -> &str {
     for line in text.lines() {
         match Kind::parse(line) {
             Some((Kind::Next, what)) => action = what,
-            Some((kind, _)) => put(Some(kind), line),
+            Some((kind, what)) => put(Some(kind), what),
             None => put(None, line),
         }
     }
@@ -83,13 +89,21 @@ pub(super) fn relay(text: &str) -> &str {
 }
 
 fn print_line(kind: Kind, what: Arguments) {
-    let line = kind.write(&what.to_string());
-    put(Some(kind), &text::printable(&line));
+    put(Some(kind), &text::printable(&what.to_string()));
 }
 
-/// Ignores whether the line could be printed: the exit code reports a failure too.
-fn put(kind: Option<Kind>, line: &str) {
-    print(line);
+/// Prints a finding, or a line of another program if there is no kind. Ignores whether it could be printed: the exit code
+/// reports a failure too.
+fn put(kind: Option<Kind>, what: &str) {
+    let line = match kind {
+        _ if IS_JSON.load(Ordering::Relaxed) => {
+            let word = kind.map_or("note", Kind::word);
+            json::object(&[("kind", word), ("text", what)])
+        }
+        Some(kind) => kind.write(what),
+        None => what.to_owned(),
+    };
+    print(&line);
     if kind == Some(Kind::Fail) {
         HAS_FAILED.store(true, Ordering::Relaxed);
     }

@@ -17,6 +17,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use self::host::{Check, Checks};
+use super::args::Arguments;
 use super::exit::{Exit, ExitResult};
 use crate::agent::{Ending, ScriptOutput, script};
 use crate::error::{At, Result};
@@ -29,8 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(8);
 /// A forked process ends itself after this time, in case its parent is gone.
 const ORPHAN_SECONDS: u32 = 12;
 
-pub(super) fn run(file: &Path) -> ExitResult {
-    if let Err(error) = run_all(file) {
+pub(super) fn run(arguments: &Arguments) -> ExitResult {
+    findings::set_json(arguments.json);
+    if let Err(error) = run_all(&arguments.config) {
         findings::fail(format_args!("{error}"));
     }
     if findings::has_failed() {
@@ -57,6 +59,8 @@ fn run_forked(checks: &[Check], signals: &Signals) -> Result<bool> {
     for check in checks {
         let check = || {
             process::alarm(ORPHAN_SECONDS);
+            // The parent reads lines of text.
+            findings::set_json(false);
             check();
         };
         processes.push(script::fork_check(&check, PATIENCE)?);
