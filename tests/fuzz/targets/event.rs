@@ -149,7 +149,7 @@ fn state(dir: &Path, choice: u8) -> State {
             Observation {
                 name,
                 at_desired,
-                elsewhere,
+                elsewhere: elsewhere.map(Box::new),
             },
             bench::NOW,
         );
@@ -244,7 +244,7 @@ fn check_heartbeat(state: &State, demo: &AgentName, phase: &str) {
         hold: String::new(),
         refused: state.refused().to_vec(),
         stuck: Vec::new(),
-        agents: state.reports(|name| if name == demo { phase } else { "" }.to_owned()),
+        agents: state.reports(|name| (name == demo).then(|| phase.to_owned()), bench::NOW),
     };
     let mut at_desired = Observed::empty(location("/home/demo", "falcon"));
     at_desired.current = Some(build("1"));
