@@ -23,15 +23,31 @@ esac
 PATH=$root/bin:$PATH exec sh -c "$(printf '%s' "$*" | sed "s#/opt/ops-updater#$root/opt#g")"
 "#;
 
-/// What stands for the updater on a host. `doctor` finds a host ill that has a file `ill`.
+/// What stands for `control` on a host. A host whose directory has a file `ill` is one of which `doctor` complains, and a version
+/// that is named in `lame` does not start there.
 const CONTROL: &str = r#"#!/bin/sh
 cd "$(dirname "$0")" || exit
-echo "$1 $(./ops-updater -v)" >>calls
+version=$(./ops-updater -v)
+echo "$1 $version" >>../calls
 case $1 in
-status) if [ -e runs ]; then echo started; else echo stoped; fi ;;
-check) grep -q server cfg.json || { echo "cfg.json has no server" >&2; exit 2; } ;;
-restart) : >runs ;;
-doctor) if [ -e ill ]; then echo "fail  the server does not answer"; exit 1; fi ;;
+status) if [ -e ../runs ]; then echo started; else echo stoped; fi ;;
+stop) rm -f ../runs ;;
+start)
+    ! grep -qx "$version" ../lame 2>/dev/null || { echo "it is lame" >&2; exit 1; }
+    mkdir -p var
+    echo "{\"version\":\"$version\",\"arch\":\"x\"}" >var/status.json
+    : >../runs
+    ;;
+doctor) if [ -e ../ill ]; then echo "fail  the server does not answer"; exit 1; fi ;;
+esac
+"#;
+
+/// What stands for the binary: it knows its version, and what a good configuration is.
+const BINARY: &str = r#"#!/bin/sh
+# ARCH
+case $1 in
+-v) echo VERSION ;;
+-c) grep -q server "$2" || { echo "$2: server is missing" >&2; exit 2; } ;;
 esac
 "#;
 
@@ -66,7 +82,7 @@ impl Fleet {
     fn pack(&self, version: &str, arch: &str) {
         let dir = self.sandbox.dir.join("release");
         fs::create_dir(&dir).expect("a directory");
-        let binary = format!("#!/bin/sh\necho {version}\n# {arch}\n");
+        let binary = BINARY.replace("VERSION", version).replace("ARCH", arch);
         program(&dir.join("ops-updater"), &binary);
         program(&dir.join("control"), CONTROL);
         let name = format!("ops-updater-{version}-{arch}.tar.gz");
@@ -137,7 +153,7 @@ impl Fleet {
     }
 
     fn calls(&self, host: &str) -> String {
-        fs::read_to_string(self.on(host, "opt/calls")).unwrap_or_default()
+        fs::read_to_string(self.on(host, "calls")).unwrap_or_default()
     }
 }
 
@@ -168,18 +184,15 @@ fn each_host_gets_the_release_of_its_arch_and_one_that_has_it_is_left_alone() {
         let files = names(&fleet.on(host, "opt"));
         assert_eq!(
             files,
-            ["calls", "cfg.json", "control", "ops-updater", "runs"]
+            [".previous", "cfg.json", "control", "ops-updater", "var"]
         );
-        assert_eq!(
-            fleet.calls(host),
-            "check 1.0.0\nrestart 1.0.0\ndoctor 1.0.0\n"
-        );
+        assert_eq!(fleet.calls(host), "start 1.0.0\ndoctor 1.0.0\n");
     }
     let already = now.map(|line| line.replace("now", "already"));
     fleet.assert_says(&["1.0.0"], 0, &already.each_ref().map(String::as_str));
-    assert!(!fleet.calls("amd").ends_with("restart 1.0.0\n"));
+    assert!(fleet.calls("amd").ends_with("status 1.0.0\ndoctor 1.0.0\n"));
     // One that does not run, and a new cfg.json, are reasons to restart.
-    fs::remove_file(fleet.on("amd", "opt/runs")).expect("it ran");
+    fs::remove_file(fleet.on("amd", "runs")).expect("it ran");
     fleet.assert_says(&["1.0.0"], 0, &[now[0], &already[1], &already[2]]);
     fs::write(fleet.desk.join("cfg.json"), r#"{"server": "other:2000"}"#).expect("it is writable");
     fleet.assert_says(&["1.0.0"], 0, &now);
@@ -230,13 +243,12 @@ fn the_others_are_untouched_if_a_canary_is_ill() {
     for host in ["first", "second", "third"] {
         fleet.set_system(host, "Linux x86_64");
     }
-    fs::create_dir(fleet.on("second", "opt")).expect("a directory");
-    fs::write(fleet.on("second", "opt/ill"), "").expect("a file");
+    fs::write(fleet.on("second", "ill"), "").expect("a file");
     let well = "first: runs 1.0.0 now";
     fleet.assert_says(&["-n", "2", "1.0.0"], 1, &[well]);
     assert_eq!(fleet.failed(), ["second", "third"]);
     assert!(!fleet.on("third", "opt").exists());
-    fs::remove_file(fleet.on("second", "opt/ill")).expect("it is there");
+    fs::remove_file(fleet.on("second", "ill")).expect("it is there");
     let rest = [
         "first: runs 1.0.0 already",
         "second: runs 1.0.0 already",
@@ -244,6 +256,58 @@ fn the_others_are_untouched_if_a_canary_is_ill() {
     ];
     fleet.assert_says(&["-n", "2", "1.0.0"], 0, &rest);
     assert!(!fleet.calls("third").contains("doctor"));
+}
+
+#[test]
+fn what_would_not_run_stops_nothing() {
+    let fleet = Fleet::new(&["host"]);
+    fleet.set_system("host", "Linux x86_64");
+    fleet.assert_says(&["1.0.0"], 0, &["host: runs 1.0.0 now"]);
+    let before = fleet.calls("host");
+    let config = fs::read_to_string(fleet.on("host", "opt/cfg.json")).expect("a configuration");
+    fs::write(fleet.desk.join("cfg.json"), "{}").expect("it is writable");
+    fleet.assert_says(&["2.0.0"], 1, &[]);
+    fs::write(fleet.desk.join("cfg.json"), &config).expect("it is writable");
+    let pack = fleet.desk.join("ops-updater-2.0.0-linux_amd64.tar.gz");
+    let whole = fs::read(&pack).expect("a tarball");
+    fs::write(&pack, &whole[..whole.len() / 2]).expect("it is writable");
+    fleet.assert_says(&["2.0.0"], 1, &[]);
+    assert_eq!(fleet.calls("host"), before + "status 1.0.0\nstatus 1.0.0\n");
+    let now = fs::read_to_string(fleet.on("host", "opt/cfg.json")).expect("a configuration");
+    assert_eq!(now, config);
+    fs::write(&pack, whole).expect("it is writable");
+    fleet.assert_says(&["2.0.0"], 0, &["host: runs 2.0.0 now"]);
+}
+
+#[test]
+fn a_version_that_does_not_start_gives_way_to_the_one_before_and_is_tried_again() {
+    let fleet = Fleet::new(&["host"]);
+    fleet.set_system("host", "Linux x86_64");
+    fleet.assert_says(&["1.0.0"], 0, &["host: runs 1.0.0 now"]);
+    fs::write(fleet.on("host", "lame"), "2.0.0\n").expect("a file");
+    for _ in 0..2 {
+        fleet.assert_says(&["2.0.0"], 1, &[]);
+        let calls = fleet.calls("host");
+        assert!(
+            calls.ends_with("stop 1.0.0\nstart 2.0.0\nstart 1.0.0\n"),
+            "{calls}"
+        );
+        assert!(fleet.on("host", "runs").exists());
+    }
+    fs::remove_file(fleet.on("host", "lame")).expect("it is there");
+    fleet.assert_says(&["2.0.0"], 0, &["host: runs 2.0.0 now"]);
+    let previous = names(&fleet.on("host", "opt/.previous"));
+    assert_eq!(previous, ["cfg.json", "control", "ops-updater"]);
+}
+
+#[test]
+fn a_directory_of_something_else_is_left_alone() {
+    let fleet = Fleet::new(&["host"]);
+    fleet.set_system("host", "Linux x86_64");
+    fs::create_dir(fleet.on("host", "opt")).expect("a directory");
+    fs::write(fleet.on("host", "opt/precious"), "").expect("a file");
+    fleet.assert_says(&["1.0.0"], 1, &[]);
+    assert_eq!(names(&fleet.on("host", "opt")), ["precious"]);
 }
 
 #[test]
@@ -255,11 +319,23 @@ fn what_cannot_work_is_refused_before_any_host_is_reached() {
         &["1.0.0", "more"],
         &["-d", "/opt/$(id)", "1.0.0"],
         &["-d", "relative", "1.0.0"],
+        &["-d", "/opt", "1.0.0"],
+        &["-d", "/opt/../etc", "1.0.0"],
+        &["-d", "", "1.0.0"],
         &["-p", "x", "1.0.0"],
+        &["-n", "", "1.0.0"],
+        &["-n", "08", "1.0.0"],
     ] {
         fleet.assert_says(arguments, 2, &[]);
     }
-    for hosts in ["-oProxyCommand=id\n", "two words\n"] {
+    for hosts in [
+        "-oProxyCommand=id\n",
+        "two words\n",
+        "it's\n",
+        "crlf\r\n",
+        "host\nhost\n",
+        "\n",
+    ] {
         fs::write(fleet.desk.join("hosts"), hosts).expect("it is writable");
         fleet.assert_says(&["1.0.0"], 2, &[]);
     }

@@ -12,6 +12,7 @@ use crate::support::procs;
 const SYSTEMCTL: &str = r#"#!/bin/sh
 cd "$(dirname "$0")/../updater" || exit
 echo "$*" >>../calls
+[ ! -e ../hangs ] || exec sleep 60
 [ ! -e ../denied ] || [ "$1" = show ] || exit 4
 case $* in
 show*)
@@ -183,25 +184,39 @@ fn a_unit_may_name_the_directory_by_another_path() {
 }
 
 #[test]
-fn nothing_is_started_or_stopped_by_hand_where_systemd_refuses() {
+fn where_systemd_refuses_a_service_is_not_replaced_and_what_is_stopped_is_started_by_hand() {
     let service = Service::new();
     service.install_shipped();
-    let denied = service.host.dir.join("denied");
-    let refuse = |verb| {
-        fs::write(&denied, "").expect("a file");
-        let output = service.control(verb);
-        fs::remove_file(&denied).expect("it was there");
-        assert_eq!(output.status.code(), Some(1));
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(said.contains("as root"), "{said}");
-        assert_eq!(said.lines().count(), 1, "{said}");
-    };
-    refuse("start");
-    assert_eq!(service.succeed("status"), "stoped\n");
     service.succeed("start");
     let first = pid(&service.host);
-    refuse("restart");
+    fs::write(service.host.dir.join("denied"), "").expect("a file");
+    let output = service.control("restart");
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        said.contains("run systemctl restart ops-updater.service as root"),
+        "{said}"
+    );
+    assert_eq!(said.lines().count(), 1, "{said}");
     assert_eq!(pid(&service.host), first);
+    service.succeed("stop");
+    let output = service.control("start");
+    assert!(output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        said.contains("is started without ops-updater.service"),
+        "{said}"
+    );
+    assert_ne!(pid(&service.host), first);
+}
+
+#[test]
+fn a_systemd_that_hangs_keeps_the_updater_from_nothing() {
+    let service = Service::new();
+    fs::write(service.host.dir.join("hangs"), "").expect("a file");
+    service.succeed("start");
+    service.succeed("restart");
+    service.succeed("stop");
 }
 
 #[test]
