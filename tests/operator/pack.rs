@@ -77,6 +77,7 @@ fn a_pack_holds_what_an_operator_needs_and_nothing_else() {
         [
             "LICENSE Regular 644 0:0",
             "README.md Regular 644 0:0",
+            "THIRD_PARTY Regular 644 0:0",
             "_ops-updater Regular 644 0:0",
             "cfg.example.json Regular 644 0:0",
             "contrib/grafana/ops-updater.json Regular 644 0:0",
