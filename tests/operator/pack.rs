@@ -124,6 +124,26 @@ fn the_control_of_a_pack_offers_nothing_that_needs_the_sources() {
 }
 
 #[test]
+fn a_build_that_wants_cross_does_not_fall_back_to_cargo() {
+    let host = Host::new();
+    let build = |with: &str| {
+        let mut command = Command::new(source("contrib/pack"));
+        command.args(["build", "linux_amd64"]);
+        command.env("CARGO_TARGET_DIR", host.dir.join("target"));
+        command.env("CROSS_CONTAINER_ENGINE", "false");
+        let output = command.env("PACK_WITH", with).output();
+        let output = output.expect("bash runs");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        error
+    };
+    let error = build("cross");
+    assert!(error.contains("cannot build with cross: "), "{error}");
+    let error = build("crosss");
+    assert!(error.contains("PACK_WITH is cross, cargo or"), "{error}");
+}
+
+#[test]
 fn a_pack_is_the_same_bytes_whoever_makes_it_and_whenever() {
     let host = Host::new();
     let program = stand_in(&host);
