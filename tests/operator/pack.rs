@@ -87,6 +87,7 @@ fn a_pack_holds_what_an_operator_needs_and_nothing_else() {
             "docs/AGENTS.md Regular 644 0:0",
             "docs/CONFIGURATION.md Regular 644 0:0",
             "docs/DESIRED_STATE.md Regular 644 0:0",
+            "docs/INSTALL.md Regular 644 0:0",
             "docs/OPERATING.md Regular 644 0:0",
             "docs/SECURITY.md Regular 644 0:0",
             "docs/SIGNING.md Regular 644 0:0",
