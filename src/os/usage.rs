@@ -57,8 +57,13 @@ mod tests {
         assert!((150..400).contains(&opened), "{opened}");
         drop(files);
         assert!(after.max_fds >= after.open_fds);
+        // The emulator of another arch reports that this process has no memory at all.
         let megabytes = after.resident_bytes / 1_000_000;
-        assert!((1..4000).contains(&megabytes), "{megabytes} MB");
+        let is_emulated = after.resident_bytes == 0 && cfg!(target_arch = "aarch64");
+        assert!(
+            is_emulated || (1..4000).contains(&megabytes),
+            "{megabytes} MB"
+        );
         assert!(after.cpu_ticks >= before.cpu_ticks);
     }
 }
