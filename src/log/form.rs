@@ -3,22 +3,12 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use miniserde::Serialize;
-
 use super::level::Level;
 use crate::json;
 use crate::os::{environment, fd};
 
 /// The length of `2026-11-22T17:31:33Z`.
 pub(super) const TIME_LENGTH: usize = 20;
-
-/// The names and the spelling of levels are those of Go's slog, which log collectors know.
-#[derive(Serialize)]
-struct JsonLine<'a> {
-    time: &'a str,
-    level: &'a str,
-    msg: &'a str,
-}
 
 static IS_JSON: AtomicBool = AtomicBool::new(false);
 
@@ -42,11 +32,8 @@ fn form(line: &str, is_json: bool, is_journal: bool) -> String {
         None => (Level::Info, text),
     };
     let mut formed = match (is_json, is_journal) {
-        (true, _) => json::to_string(&JsonLine {
-            time,
-            level: level.name(),
-            msg,
-        }),
+        // The keys and the spelling of levels are those of Go's slog, which log collectors know.
+        (true, _) => json::object(&[("time", time), ("level", level.name()), ("msg", msg)]),
         // The journal has a time of its own.
         (false, true) => text.to_owned(),
         (false, false) => return line.to_owned(),
