@@ -8,6 +8,12 @@ impl Digest {
         Self(md5::Context::new())
     }
 
+    fn of(bytes: &[u8]) -> Self {
+        let mut digest = Self::new();
+        digest.add(bytes);
+        digest
+    }
+
     pub fn add(&mut self, bytes: &[u8]) {
         self.0.consume(bytes);
     }
@@ -24,16 +30,12 @@ impl Digest {
 
 /// Returns the digest of the bytes.
 pub fn of(bytes: &[u8]) -> [u8; 16] {
-    let mut digest = Digest::new();
-    digest.add(bytes);
-    digest.bytes()
+    Digest::of(bytes).bytes()
 }
 
 /// Returns the digest of the bytes as 32 hex digits.
 pub fn hex(bytes: &[u8]) -> String {
-    let mut digest = Digest::new();
-    digest.add(bytes);
-    digest.hex()
+    Digest::of(bytes).hex()
 }
 
 #[cfg(test)]
