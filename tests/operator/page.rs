@@ -3,7 +3,6 @@
 use crate::support::host::Host;
 use crate::support::http::get;
 use crate::support::platform::skipped;
-use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -61,12 +60,15 @@ fn page() -> String {
     get(&addr, "/").body
 }
 
-/// Returns the elements of the page at a URL after so many seconds of a browser's time. None: there is no browser.
-fn elements(url: &str, dir: &Path, seconds: u32) -> Option<String> {
+/// Returns the elements of a page after so many seconds of a browser's time, if it gets this status so many times. None: there is
+/// no browser.
+fn elements(page: String, status: String, times: usize, seconds: u32) -> Option<String> {
     if Command::new("chromium").arg("--version").output().is_err() {
         skipped("there is no chromium");
         return None;
     }
+    let site = Site::new(page, status, times);
+    let host = Host::new();
     let output = Command::new("timeout")
         .args([
             "120",
@@ -85,10 +87,13 @@ fn elements(url: &str, dir: &Path, seconds: u32) -> Option<String> {
             "--disable-component-update",
         ])
         .args(["--disable-sync", "--dump-dom"])
-        .arg(format!("--user-data-dir={}", dir.join("browser").display()))
+        .arg(format!(
+            "--user-data-dir={}",
+            host.dir.join("browser").display()
+        ))
         .arg(format!("--virtual-time-budget={}", seconds * 1000))
-        .arg(url)
-        .env("HOME", dir)
+        .arg(site.url())
+        .env("HOME", &host.dir)
         .output()
         .expect("timeout(1) runs");
     let complaint = String::from_utf8_lossy(&output.stderr);
@@ -112,6 +117,12 @@ fn status(agents: &[String]) -> String {
     )
 }
 
+fn assert_shows(elements: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(elements.contains(part), "no {part:?} in {elements}");
+    }
+}
+
 #[test]
 fn a_host_of_which_little_is_known_is_not_shown_as_well() {
     let unheard = status(&[]).replace("\"answered\": 1", "\"answered\": 0");
@@ -131,18 +142,10 @@ fn a_host_of_which_little_is_known_is_not_shown_as_well() {
         ),
         (status(&[]), ["<title>✓ web-17</title>", ">no agents</p>"]),
     ] {
-        let site = Site::new(page(), status, 100);
-        let host = Host::new();
-        let Some(found) = elements(&site.url(), &host.dir, 2) else {
+        let Some(found) = elements(page(), status, 100, 2) else {
             return;
         };
         assert_shows(&found, &parts);
-    }
-}
-
-fn assert_shows(elements: &str, parts: &[&str]) {
-    for part in parts {
-        assert!(elements.contains(part), "no {part:?} in {elements}");
     }
 }
 
@@ -160,9 +163,7 @@ fn the_page_says_what_is_wrong_without_a_click_and_not_by_colour_alone() {
         ),
         agent("ended", r#", "cmd": "stop", "state": "stopped""#),
     ];
-    let site = Site::new(page(), status(&agents), 100);
-    let host = Host::new();
-    let Some(found) = elements(&site.url(), &host.dir, 2) else {
+    let Some(found) = elements(page(), status(&agents), 100, 2) else {
         return;
     };
     assert_shows(
@@ -189,9 +190,7 @@ fn the_page_says_what_is_wrong_without_a_click_and_not_by_colour_alone() {
 fn a_page_of_many_agents_can_be_filtered() {
     let agents: Vec<String> = (0..20).map(|at| agent(&format!("agent{at}"), "")).collect();
     let page = page().replace("$('q').oninput", "$('q').value='AGENT1';$('q').oninput");
-    let site = Site::new(page, status(&agents), 100);
-    let host = Host::new();
-    let Some(found) = elements(&site.url(), &host.dir, 2) else {
+    let Some(found) = elements(page, status(&agents), 100, 2) else {
         return;
     };
     assert!(!found.contains("error\" hidden"), "the filter is there");
@@ -202,9 +201,7 @@ fn a_page_of_many_agents_can_be_filtered() {
 
 #[test]
 fn a_page_whose_updater_is_silent_says_that_it_is_old() {
-    let site = Site::new(page(), status(&[agent("well", "")]), 1);
-    let host = Host::new();
-    let Some(found) = elements(&site.url(), &host.dir, 8) else {
+    let Some(found) = elements(page(), status(&[agent("well", "")]), 1, 8) else {
         return;
     };
     assert_shows(
