@@ -2,14 +2,13 @@
 
 use crate::support::host::Host;
 use crate::support::json::quote;
+use crate::support::procs::write_script;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 
 /// Makes the host ask its server by this script.
 fn with_curl(host: &mut Host, script: &str) {
     let path = host.dir.join("curl");
-    fs::write(&path, format!("#!/bin/sh\n{script}")).expect("a script");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("its mode");
+    write_script(&path, &format!("#!/bin/sh\n{script}"));
     host.set("transport", &quote("curl"));
     host.set("curl", &quote(&path.display().to_string()));
 }

@@ -8,9 +8,9 @@ use crate::support::host::{Host, PATIENCE};
 use crate::support::json::quote;
 use crate::support::md5_hex;
 use crate::support::platform::patience;
+use crate::support::procs::write_script;
 use crate::support::tls::TlsServer;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 
 /// Starts a site that passes everything on to this address, besides other sites.
 fn in_front_of(host: &Host, addr: &str, others: &[(&str, &str)]) -> Option<TlsServer> {
@@ -217,8 +217,7 @@ fn curl_gets_nothing_by_its_arguments_and_its_environment() {
         "#!/bin/sh\n{{ echo \"$# $*\"; export -p; }} >>{}\nexec /usr/bin/curl \"$@\"\n",
         seen.display()
     );
-    fs::write(&script, text).expect("a script");
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("its mode");
+    write_script(&script, &text);
     host.set("transport", &quote("curl"));
     host.set("curl", &quote(&script.display().to_string()));
     host.env("https_proxy", "http://canary:1");

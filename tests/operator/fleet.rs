@@ -1,10 +1,10 @@
 //! `contrib/install-fleet`, with a stand-in for ssh: each host is a directory, and its updater a script that notes its calls.
 
 use crate::support::host::Host;
+use crate::support::procs::write_script;
 use crate::support::watch::names;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 /// Runs the command line on a host. It asks for a password, which nobody types, unless it is told not to.
@@ -64,7 +64,7 @@ impl Fleet {
         for dir in ["desk", "tools", "hosts"] {
             fs::create_dir(sandbox.dir.join(dir)).expect("a directory");
         }
-        program(&sandbox.dir.join("tools/ssh"), SSH);
+        write_script(&sandbox.dir.join("tools/ssh"), SSH);
         fs::write(desk.join("hosts"), hosts.join("\n") + "\n").expect("hosts");
         fs::write(desk.join("cfg.json"), r#"{"server": "meta:2000"}"#).expect("a configuration");
         for host in hosts {
@@ -83,8 +83,8 @@ impl Fleet {
         let dir = self.sandbox.dir.join("release");
         fs::create_dir(&dir).expect("a directory");
         let binary = BINARY.replace("VERSION", version).replace("ARCH", arch);
-        program(&dir.join("ops-updater"), &binary);
-        program(&dir.join("control"), CONTROL);
+        write_script(&dir.join("ops-updater"), &binary);
+        write_script(&dir.join("control"), CONTROL);
         let name = format!("ops-updater-{version}-{arch}.tar.gz");
         self.shell(&format!(
             "tar czf {name} -C '{}' . && sha256sum {name} >{name}.sha256",
@@ -107,11 +107,11 @@ impl Fleet {
     /// Makes `uname -sm` of a host print this.
     fn set_system(&self, host: &str, system: &str) {
         fs::create_dir(self.on(host, "bin")).expect("a directory");
-        program(
+        write_script(
             &self.on(host, "bin/uname"),
             &format!("#!/bin/sh\necho '{system}'\n"),
         );
-        program(
+        write_script(
             &self.on(host, "bin/shasum"),
             "#!/bin/sh\nshift 2\nexec sha256sum \"$@\"\n",
         );
@@ -155,11 +155,6 @@ impl Fleet {
     fn calls(&self, host: &str) -> String {
         fs::read_to_string(self.on(host, "calls")).unwrap_or_default()
     }
-}
-
-fn program(path: &Path, text: &str) {
-    fs::write(path, text).expect("a program");
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("its mode");
 }
 
 #[test]
@@ -227,7 +222,7 @@ fn hosts_that_fail_are_listed_to_be_tried_again() {
         fleet.set_system(host, "Linux x86_64");
     }
     fleet.set_system("odd", "SunOS sun4v");
-    program(&fleet.on("broken", "bin/sha256sum"), "#!/bin/sh\nexit 1\n");
+    write_script(&fleet.on("broken", "bin/sha256sum"), "#!/bin/sh\nexit 1\n");
     fleet.assert_says(&["-n", "0", "1.0.0"], 1, &["well: runs 1.0.0 now"]);
     assert_eq!(fleet.failed(), ["asks", "broken", "gone", "odd"]);
     assert_eq!(fleet.calls("broken"), "");

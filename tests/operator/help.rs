@@ -4,6 +4,7 @@
 use crate::operator::control::{command as control, unpacked};
 use crate::support::host::Host;
 use crate::support::platform::{binary, command, skipped};
+use crate::support::procs::write_script;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -188,14 +189,13 @@ fn the_man_page_has_the_usual_sections_and_an_entry_for_each_key_of_the_configur
     }
 }
 
-/// Returns a host whose updater prints its arguments. A child process writes the script. A file that this process
-/// opened for writing could be held open by the fork of another test, and then it could not be executed.
+/// Returns a host whose updater prints its arguments.
 fn echoing() -> Host {
     let host = unpacked();
-    let write = r#"rm "$0" && printf '#!/bin/sh\nprintf "<%%s>" "$@"\n' >"$0" && chmod +x "$0""#;
-    let mut writer = Command::new("sh");
-    writer.args(["-c", write]).arg(host.own.join("ops-updater"));
-    assert!(writer.status().expect("sh runs").success());
+    let updater = host.own.join("ops-updater");
+    // It is a link to the binary.
+    fs::remove_file(&updater).expect("a link");
+    write_script(&updater, "#!/bin/sh\nprintf \"<%s>\" \"$@\"\n");
     host
 }
 

@@ -1,9 +1,8 @@
 //! Tests `control` beside a unit of systemd. A script stands in for systemctl, and starts the updater as systemd would.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use crate::operator::control::{command, pid, unpacked};
 use crate::support::host::Host;
@@ -40,18 +39,7 @@ impl Service {
         let host = unpacked();
         fs::create_dir(host.dir.join("bin")).expect("bin");
         fs::write(host.dir.join("main"), "0").expect("a pid");
-        // A child process writes the script. If this process wrote it, the fork of another test could hold it open, and then
-        // it could not be executed.
-        let mut writer = Command::new("sh")
-            .args(["-c", r#"cat >"$0" && chmod +x "$0""#])
-            .arg(host.dir.join("bin/systemctl"))
-            .stdin(Stdio::piped())
-            .spawn()
-            .expect("sh runs");
-        let mut stdin = writer.stdin.take().expect("a pipe");
-        stdin.write_all(SYSTEMCTL.as_bytes()).expect("sh reads");
-        drop(stdin);
-        assert!(writer.wait().expect("a child of ours").success());
+        procs::write_script(&host.dir.join("bin/systemctl"), SYSTEMCTL);
         Self { host }
     }
 

@@ -2,9 +2,10 @@
 
 use super::host::PATIENCE;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -151,6 +152,21 @@ pub fn unless_busy<T>(mut run: impl FnMut() -> io::Result<T>) -> io::Result<T> {
             done => return done,
         }
     }
+}
+
+/// Writes a script that is run soon. A child process writes it: a file that this process opened for writing could be held open by
+/// the fork of another test, and then it could not be executed.
+pub fn write_script(path: &Path, text: &str) {
+    let mut writer = Command::new("sh")
+        .args(["-c", r#"cat >"$0" && chmod 755 "$0""#])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("sh runs");
+    let mut stdin = writer.stdin.take().expect("a pipe");
+    stdin.write_all(text.as_bytes()).expect("sh reads");
+    drop(stdin);
+    assert!(writer.wait().expect("a child of ours").success());
 }
 
 /// Makes a copy of the binary and waits until it can be run.

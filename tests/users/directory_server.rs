@@ -3,7 +3,7 @@
 use crate::support::host::Host;
 use crate::support::names::with_files;
 use crate::support::procs;
-use crate::support::users::{can_make_users, four, mode, not_of, noting};
+use crate::support::users::{can_make_users, four, not_of, noting};
 use std::fs;
 use std::path::PathBuf;
 
@@ -18,8 +18,7 @@ fn id_of_the_directory(host: &Host, user: &str) -> PathBuf {
         "#!/bin/sh\ncase \"$*\" in\n'-u {user}') echo {UID} ;;\n'-G {user}') echo {UID} 70200 70201 ;;\n*) exec {} \"$@\" ;;\nesac\n",
         real.display()
     );
-    fs::write(&fake, text).expect("a script");
-    mode(&fake, 0o755);
+    procs::write_script(&fake, &text);
     fake
 }
 

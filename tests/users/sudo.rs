@@ -6,7 +6,7 @@ use crate::support::host::Host;
 use crate::support::json::quote;
 use crate::support::procs;
 use crate::support::trial::each;
-use crate::support::users::{User, can_make_users, four, mode, not_of, noting};
+use crate::support::users::{User, can_make_users, four, not_of, noting};
 use crate::support::wire::Desired;
 use crate::users::lifecycle::lives_on;
 use std::fs;
@@ -157,8 +157,7 @@ fn a_sudo_program_elsewhere_is_used() {
         "#!/bin/sh\nprintf '%s\\n' \"$*\" >>{}/sudo.calls\nexec sudo \"$@\"\n",
         host.own.display()
     );
-    fs::write(&wrapper, script).expect("a script");
-    mode(&wrapper, 0o755);
+    procs::write_script(&wrapper, &script);
     host.set("sudo", &quote(&wrapper.display().to_string()));
     host.desire(&[host.want("demo", "1.0.0").run_user(&user.name), own(&host)]);
     host.start();

@@ -2,6 +2,7 @@
 
 use crate::support::host::Host;
 use crate::support::json::quote;
+use crate::support::procs::write_script;
 use crate::support::trial::each;
 use crate::support::users::{User, can_make_users, mode, noting};
 use crate::users::sudo::{host, is_of, own, own_runs};
@@ -172,8 +173,7 @@ fn failing_sudo(host: &mut Host, user: &User) -> PathBuf {
         "#!/bin/sh\njob=$(cat)\nif [ -e {} ]; then case $job in {is_check}) echo 'sudo: out of order' >&2; exit 1 ;; esac; fi\nprintf %s \"$job\" | sudo \"$@\"\n",
         blind.display()
     );
-    fs::write(&wrapper, script).expect("a script");
-    mode(&wrapper, 0o755);
+    write_script(&wrapper, &script);
     host.set("sudo", &quote(&wrapper.display().to_string()));
     blind
 }
