@@ -60,19 +60,36 @@ fn page() -> String {
     get(&addr, "/").body
 }
 
+/// The names of the browser: that of Debian, those that Google gives it, and that of Ubuntu, where a newer one only says how to
+/// install a snap.
+const BROWSERS: [&str; 4] = [
+    "chromium",
+    "google-chrome",
+    "google-chrome-stable",
+    "chromium-browser",
+];
+
+/// Returns the first browser that runs.
+fn browser() -> Option<&'static str> {
+    BROWSERS.into_iter().find(|name| {
+        let version = Command::new(name).arg("--version").output();
+        version.is_ok_and(|output| output.status.success())
+    })
+}
+
 /// Returns the elements of a page after so many seconds of a browser's time, if it gets this status so many times. None: there is
 /// no browser.
 fn elements(page: String, status: String, times: usize, seconds: u32) -> Option<String> {
-    if Command::new("chromium").arg("--version").output().is_err() {
-        skipped("there is no chromium");
+    let Some(browser) = browser() else {
+        skipped("there is no chromium and no google-chrome");
         return None;
-    }
+    };
     let site = Site::new(page, status, times);
     let host = Host::new();
     let output = Command::new("timeout")
         .args([
             "120",
-            "chromium",
+            browser,
             "--headless",
             "--no-sandbox",
             "--disable-gpu",
