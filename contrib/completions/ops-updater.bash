@@ -65,8 +65,10 @@ _ops_updater_control() {
     if ! [ -f "$own/ops-updater" ]; then
         compopt -o default 2>/dev/null
     elif [ "$COMP_CWORD" = 1 ]; then
-        passed+=' start stop restart status tail pid reload sync help'
+        passed+=' start stop restart status tail pid reload sync upgrade revert help'
         mapfile -t COMPREPLY < <(compgen -W "$passed" -- "${COMP_WORDS[1]}")
+    elif [ "${COMP_WORDS[1]}" = upgrade ]; then
+        compopt -o default 2>/dev/null
     elif [[ " $passed " == *" ${COMP_WORDS[1]} "* ]]; then
         _ops_updater_words "$own/cfg.json"
     fi

@@ -86,6 +86,8 @@ function __ops_updater_control_commands
         pid 'print the pid of the running updater' \
         reload 'read cfg.json again, if it is right' \
         sync 'send the next heartbeat now' \
+        upgrade 'install another release of the updater' \
+        revert 'go back to the release before' \
         help 'print help'
     __ops_updater_passed
 end
@@ -105,6 +107,7 @@ complete -c ops-updater -n '__ops_updater_after status' -l wait -d 'wait until a
 
 complete -c control -n __ops_updater_is_own_control -f
 complete -c control -n '__ops_updater_is_own_control; and __ops_updater_at_command' -a '(__ops_updater_control_commands)'
+complete -c control -n '__ops_updater_is_own_control; and __ops_updater_operand_of upgrade' -F
 
 for name in ops-updater control
     set -l own true

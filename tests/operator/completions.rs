@@ -123,7 +123,7 @@ fn the_control_of_the_updater_is_completed_and_no_other_one() {
         for control in [own.as_str(), "./control"] {
             let mut all = offered(&host, &[control, "re"]);
             all.sort();
-            assert_eq!(all, ["release", "reload", "restart", "retry"]);
+            assert_eq!(all, ["release", "reload", "restart", "retry", "revert"]);
             let mut agents = offered(&host, &[control, "pin", ""]);
             agents.sort();
             assert_eq!(agents, ["demo", "falcon-agent"]);

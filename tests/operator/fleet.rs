@@ -1,4 +1,5 @@
-//! `contrib/install-fleet`, with a stand-in for ssh: each host is a directory, and its updater a script that notes its calls.
+//! `contrib/install-fleet`, with a stand-in for ssh: each host is a directory, and its updater a script that notes its calls. The
+//! `control` is the real one.
 
 use crate::support::host::Host;
 use crate::support::procs::write_script;
@@ -23,31 +24,29 @@ esac
 PATH=$root/bin:$PATH exec sh -c "$(printf '%s' "$*" | sed "s#/opt/ops-updater#$root/opt#g")"
 "#;
 
-/// What stands for `control` on a host. A host whose directory has a file `ill` is one of which `doctor` complains, and a version
-/// that is named in `lame` does not start there.
-const CONTROL: &str = r#"#!/bin/sh
-cd "$(dirname "$0")" || exit
-version=$(./ops-updater -v)
-echo "$1 $version" >>../calls
-case $1 in
-status) if [ -e ../runs ]; then echo started; else echo stoped; fi ;;
-stop) rm -f ../runs ;;
-start)
-    ! grep -qx "$version" ../lame 2>/dev/null || { echo "it is lame" >&2; exit 1; }
-    mkdir -p var
-    echo "{\"version\":\"$version\",\"arch\":\"x\"}" >var/status.json
-    : >../runs
-    ;;
-doctor) if [ -e ../ill ]; then echo "fail  the server does not answer"; exit 1; fi ;;
-esac
-"#;
-
-/// What stands for the binary: it knows its version, and what a good configuration is.
+/// What stands for the binary: it knows its version, and what a good configuration is. A host whose directory has a file `ill` is
+/// one of which `doctor` complains, and a version that is named in `lame` does not start there.
 const BINARY: &str = r#"#!/bin/sh
-# ARCH
 case $1 in
--v) echo VERSION ;;
--c) grep -q server "$2" || { echo "$2: server is missing" >&2; exit 2; } ;;
+-v) echo VERSION && exit ;;
+--version) echo "ops-updater VERSION ARCH" && exit ;;
+esac
+note() { echo "$1 VERSION" >>../calls; }
+case ${3:-} in
+check) grep -q server "$2" || { echo "$2: server is missing" >&2; exit 2; } ;;
+pid) cat ../runs 2>/dev/null ;;
+signal) note stop; kill "$(cat ../runs)"; rm ../runs ;;
+doctor)
+    note doctor
+    if [ -e ../ill ]; then echo "fail  the server does not answer"; exit 1; fi
+    ;;
+'')
+    note start
+    ! grep -qx VERSION ../lame 2>/dev/null || { echo "it is lame" >&2; exit 1; }
+    echo '{"version":"VERSION","arch":"x"}' >var/status.json
+    echo $$ >../runs
+    exec sleep 86400
+    ;;
 esac
 "#;
 
@@ -84,7 +83,8 @@ impl Fleet {
         fs::create_dir(&dir).expect("a directory");
         let binary = BINARY.replace("VERSION", version).replace("ARCH", arch);
         write_script(&dir.join("ops-updater"), &binary);
-        write_script(&dir.join("control"), CONTROL);
+        let control = concat!(env!("CARGO_MANIFEST_DIR"), "/control");
+        fs::copy(control, dir.join("control")).expect("a script");
         let name = format!("ops-updater-{version}-{arch}.tar.gz");
         self.shell(&format!(
             "tar czf {name} -C '{}' . && sha256sum {name} >{name}.sha256",
@@ -177,15 +177,15 @@ fn each_host_gets_the_release_of_its_arch_and_one_that_has_it_is_left_alone() {
         let binary = fs::read_to_string(fleet.on(host, "opt/ops-updater")).expect("a binary");
         assert!(binary.contains(arch), "{host}");
         let files = names(&fleet.on(host, "opt"));
-        assert_eq!(
-            files,
-            [".previous", "cfg.json", "control", "ops-updater", "var"]
-        );
+        assert_eq!(files, ["cfg.json", "control", "ops-updater", "var"]);
         assert_eq!(fleet.calls(host), "start 1.0.0\ndoctor 1.0.0\n");
     }
     let already = now.map(|line| line.replace("now", "already"));
     fleet.assert_says(&["1.0.0"], 0, &already.each_ref().map(String::as_str));
-    assert!(fleet.calls("amd").ends_with("status 1.0.0\ndoctor 1.0.0\n"));
+    assert_eq!(
+        fleet.calls("amd"),
+        "start 1.0.0\ndoctor 1.0.0\ndoctor 1.0.0\n"
+    );
     // One that does not run, and a new cfg.json, are reasons to restart.
     fs::remove_file(fleet.on("amd", "runs")).expect("it ran");
     fleet.assert_says(&["1.0.0"], 0, &[now[0], &already[1], &already[2]]);
@@ -267,7 +267,7 @@ fn what_would_not_run_stops_nothing() {
     let whole = fs::read(&pack).expect("a tarball");
     fs::write(&pack, &whole[..whole.len() / 2]).expect("it is writable");
     fleet.assert_says(&["2.0.0"], 1, &[]);
-    assert_eq!(fleet.calls("host"), before + "status 1.0.0\nstatus 1.0.0\n");
+    assert_eq!(fleet.calls("host"), before);
     let now = fs::read_to_string(fleet.on("host", "opt/cfg.json")).expect("a configuration");
     assert_eq!(now, config);
     fs::write(&pack, whole).expect("it is writable");
@@ -291,7 +291,7 @@ fn a_version_that_does_not_start_gives_way_to_the_one_before_and_is_tried_again(
     }
     fs::remove_file(fleet.on("host", "lame")).expect("it is there");
     fleet.assert_says(&["2.0.0"], 0, &["host: runs 2.0.0 now"]);
-    let previous = names(&fleet.on("host", "opt/.previous"));
+    let previous = names(&fleet.on("host", "opt/ops-updater.previous"));
     assert_eq!(previous, ["cfg.json", "control", "ops-updater"]);
 }
 

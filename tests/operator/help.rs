@@ -12,7 +12,9 @@ use std::process::{Command, Output};
 /// The commands that `control` implements itself.
 const CONTROL_COMMANDS: [&str; 3] = ["status", "pid", "help"];
 
-const ONLY_OF_CONTROL: [&str; 6] = ["start", "stop", "restart", "tail", "reload", "sync"];
+const ONLY_OF_CONTROL: [&str; 8] = [
+    "start", "stop", "restart", "tail", "reload", "sync", "upgrade", "revert",
+];
 
 fn run(words: &[&str]) -> Output {
     let output = command(&binary()).args(words).output();

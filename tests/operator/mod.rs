@@ -42,6 +42,8 @@ mod overrides;
 mod pack;
 /// The page for people, in a browser.
 mod page;
+/// Releases of the updater for tests of upgrades.
+mod releases;
 /// The list of the crates in a release.
 mod sbom;
 /// `control` beside a unit of systemd.
@@ -56,5 +58,11 @@ mod startup;
 mod steering;
 /// Servers that were never reached, or are none.
 mod unreached;
+/// `control upgrade` and `control revert`.
+mod upgrade;
+/// Upgrades and reverts that are killed.
+mod upgrade_killed;
+/// Releases that `control upgrade` refuses.
+mod upgrade_refused;
 /// `status --wait`.
 mod wait;

@@ -67,9 +67,13 @@ impl Service {
     }
 
     fn control_of(&self, shell: &[&str], verb: &str) -> Output {
+        self.run(&mut command(&self.host, shell, verb))
+    }
+
+    /// Runs a command that finds the stand-in for systemctl.
+    fn run(&self, command: &mut Command) -> Output {
         let path = std::env::var("PATH").expect("a PATH");
         let path = format!("{}:{path}", self.host.dir.join("bin").display());
-        let mut command = command(&self.host, shell, verb);
         command.env("PATH", path).output().expect("it runs")
     }
 
@@ -114,6 +118,22 @@ fn a_service_is_started_and_restarted_by_systemd_under_every_shell() {
         assert_eq!(pid(&service.host), service.main_pid());
         assert_eq!(service.calls(), ["start", "restart"], "{shell:?}");
     }
+}
+
+#[test]
+fn an_upgraded_service_is_started_by_systemd() {
+    let service = Service::new();
+    service.install_shipped();
+    service.succeed("start");
+    let new = service.host.own.join(".new");
+    fs::create_dir(&new).expect("a directory");
+    for file in ["control", "ops-updater"] {
+        fs::copy(service.host.own.join(file), new.join(file)).expect("a file of the release");
+    }
+    let output = service.run(Command::new("sh").arg(new.join("control")).arg("upgrade"));
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(pid(&service.host), service.main_pid());
+    assert_eq!(service.calls(), ["start", "start"]);
 }
 
 #[test]
