@@ -75,6 +75,8 @@ fn a_pack_holds_what_an_operator_needs_and_nothing_else() {
     assert_eq!(
         entries,
         [
+            "CHANGELOG.md Regular 644 0:0",
+            "CONTRIBUTING.md Regular 644 0:0",
             "LICENSE Regular 644 0:0",
             "README.md Regular 644 0:0",
             "THIRD_PARTY Regular 644 0:0",
@@ -82,16 +84,34 @@ fn a_pack_holds_what_an_operator_needs_and_nothing_else() {
             "cfg.example.json Regular 644 0:0",
             "contrib/grafana/ops-updater.json Regular 644 0:0",
             "contrib/install-fleet Regular 755 0:0",
+            "contrib/nginx-site-cache.conf Regular 644 0:0",
             "contrib/prometheus/ops-updater.rules.yml Regular 644 0:0",
             "control Regular 755 0:0",
             "docs/AGENTS.md Regular 644 0:0",
+            "docs/ARCHITECTURE.md Regular 644 0:0",
+            "docs/COMPATIBILITY.md Regular 644 0:0",
             "docs/CONFIGURATION.md Regular 644 0:0",
             "docs/DESIRED_STATE.md Regular 644 0:0",
             "docs/INSTALL.md Regular 644 0:0",
             "docs/OPERATING.md Regular 644 0:0",
+            "docs/PERFORMANCE.md Regular 644 0:0",
+            "docs/RELIABILITY.md Regular 644 0:0",
+            "docs/SCALE.md Regular 644 0:0",
             "docs/SECURITY.md Regular 644 0:0",
             "docs/SIGNING.md Regular 644 0:0",
             "docs/USERS.md Regular 644 0:0",
+            "docs/images/page.png Regular 644 0:0",
+            "docs/scale/booted.svg Regular 644 0:0",
+            "docs/scale/busy-hour.svg Regular 644 0:0",
+            "docs/scale/busy-minute.svg Regular 644 0:0",
+            "docs/scale/down.svg Regular 644 0:0",
+            "docs/scale/downloads.svg Regular 644 0:0",
+            "docs/scale/release.svg Regular 644 0:0",
+            "docs/schema/answer.schema.json Regular 644 0:0",
+            "docs/schema/entry.schema.json Regular 644 0:0",
+            "docs/schema/heartbeat.schema.json Regular 644 0:0",
+            "docs/schema/policy.schema.json Regular 644 0:0",
+            "docs/schema/status.schema.json Regular 644 0:0",
             "ops-updater Regular 755 0:0",
             "ops-updater.8 Regular 644 0:0",
             "ops-updater.bash Regular 644 0:0",
@@ -101,6 +121,39 @@ fn a_pack_holds_what_an_operator_needs_and_nothing_else() {
             "ops-updater.service Regular 644 0:0",
         ]
     );
+}
+
+/// Returns the files to which a document links, without the headings in them.
+fn links(text: &str) -> impl Iterator<Item = &str> {
+    let targets = text.split("](").skip(1);
+    let targets = targets.map(|rest| rest.split([')', '#']).next().unwrap_or_default());
+    targets.filter(|target| !target.is_empty() && !target.contains(':'))
+}
+
+#[test]
+fn each_link_of_a_document_in_a_pack_leads_to_a_file_of_the_pack() {
+    let host = Host::new();
+    let packed = archive(&host, "linux_arm64", &stand_in(&host), "");
+    let root = host.dir.join("unpacked");
+    let file = fs::File::open(packed).expect("an archive");
+    let mut tar = tar::Archive::new(Decoder::new(file).expect("gzip"));
+    tar.unpack(&root).expect("a tarball");
+    let mut count = 0;
+    for dir in [root.clone(), root.join("docs")] {
+        for document in fs::read_dir(&dir).expect("a directory") {
+            let document = document.expect("an entry").path();
+            if document.extension().is_none_or(|kind| kind != "md") {
+                continue;
+            }
+            let text = fs::read_to_string(&document).expect("text");
+            for link in links(&text) {
+                count += 1;
+                let target = dir.join(link);
+                assert!(target.exists(), "{} links to {link}", document.display());
+            }
+        }
+    }
+    assert!(count > 50, "{count} links");
 }
 
 #[test]
