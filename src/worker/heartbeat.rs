@@ -27,6 +27,9 @@ const ANSWER_LIMIT: u64 = 1 << 20;
 /// A worker whose daemon is gone ends itself, a little after the daemon would have ended it.
 const ORPHAN_SECONDS: u32 = 70;
 
+/// The agents of one report.
+const REPORTED_AT_ONCE: usize = 100;
+
 /// Carries out the job of the hidden subcommand `beat`.
 pub fn run(job: &HeartbeatJob) -> crate::error::Result<()> {
     process::alarm(ORPHAN_SECONDS);
@@ -37,11 +40,10 @@ pub fn run(job: &HeartbeatJob) -> crate::error::Result<()> {
         known.push((&agent.desired, agent.elsewhere.as_ref()));
     }
     let observations = survey::check(job, &known, &signals, &mut report_early)?;
-    let event = Event::of_checks(What::Observed, observations);
-    event.send()?;
+    report(&observations)?;
     let answer = match (&job.input, &job.url) {
         (Some(input), _) => read_input(input).map_err(|error| (error, None)),
-        (None, Some(url)) => post(job, url, &event.observations),
+        (None, Some(url)) => post(job, url, &observations),
         (None, None) => return Ok(()),
     };
     match answer {
@@ -144,7 +146,15 @@ fn report_answer(
         }
     }
     let observations = survey::check(job, &unchecked, signals, &mut report_early)?;
-    Event::of_checks(What::Observed, observations).send()
+    report(&observations)
+}
+
+/// Reports the agents that were checked, a few at a time: the daemon holds what was observed before until the next replaces it.
+fn report(observations: &[Observation]) -> crate::error::Result<()> {
+    for part in observations.chunks(REPORTED_AT_ONCE) {
+        report_early(part.to_vec())?;
+    }
+    Event::new(What::Observed).send()
 }
 
 /// Returns an agent that was not yet checked where the entry wants it, with the location where it was observed last.
