@@ -25,7 +25,7 @@ pub(super) fn pin(arguments: &Arguments) -> ExitResult {
     let printed = print(&notify(&own_dir, &text));
     // The updater asks the store for the server's own version anyway.
     let entry = entry::load(&own_dir, &name);
-    if let Some(desired) = entry.filter(|desired| desired.release.version != version) {
+    if let Some(desired) = entry.filter(|desired| desired.version != version) {
         release_store::warn_of_missing(&arguments.config, &desired, &version);
     }
     Ok(printed)

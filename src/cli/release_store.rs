@@ -54,20 +54,20 @@ fn check(file: &Path, desired: &Desired) -> Result<String> {
 
 /// Returns why the version cannot be installed. None: it is on disk, or the store seems to have it.
 fn problem(file: &Path, desired: &Desired) -> Result<Option<String>> {
-    let Desired { name, release, .. } = desired;
+    let (name, release) = (&desired.name, desired.release());
     if disk::is_dir(&Paths::new(name, &desired.location).version(&release.version)) {
         return Ok(None);
     }
     let source = Source::new(file)?;
     let config = Box::leak(source.load_without_server()?);
     let policy = policy::load_or_refuse(Some(&source.own_dir));
-    if let Err(refusal) = policy.check_release(release) {
+    if let Err(refusal) = policy.check_release(&release) {
         return Ok(Some(refusal));
     }
     let _limit = MemoryLimit::set(MEMORY_LIMIT);
     let url = release.tarball_url(name, ARCH);
     let mut network = config.network.clone();
-    network.tokens = tokens::of_stores(config, Some(release))?;
+    network.tokens = tokens::of_stores(config, Some(&release))?;
     network::set(network);
     // Where a redirect ends is found out by the install.
     let (status, _) = http::status_and_date(&url)?;

@@ -11,7 +11,7 @@ use super::checks::{
 };
 use super::location::{Location, Own};
 use super::names::{AgentName, NAME_LIMIT, Version};
-use super::release::Release;
+use super::release::{Build, Release, inline_md5};
 use crate::text::{brief, printable, without_passwords};
 
 /// One entry of the desired state in wire format. Every field is as the server wrote it.
@@ -64,8 +64,8 @@ pub struct Desired {
     pub wire: WireAgent,
     pub name: AgentName,
     pub cmd: Cmd,
+    pub version: Version,
     pub location: Location,
-    pub release: Release,
 }
 
 impl Desired {
@@ -91,28 +91,39 @@ impl Desired {
         Ok(Self {
             name,
             cmd,
+            version,
             location,
-            release: Release {
-                version,
-                tarball: wire.tarball.trim_end_matches('/').to_owned(),
-                md5: wire.md5.trim().to_owned(),
-                config_file_name: wire.config_file_name.clone(),
-                config_remote_url: wire.config_remote_url.clone(),
-            },
             wire: wire.clone(),
         })
+    }
+
+    /// Returns what is to be fetched. It is made of the entry each time: few agents are installed at once, and a host may have
+    /// a thousand.
+    pub fn release(&self) -> Release {
+        let wire = &self.wire;
+        Release {
+            version: self.version.clone(),
+            tarball: wire.tarball.trim_end_matches('/').to_owned(),
+            md5: wire.md5.trim().to_owned(),
+            config_file_name: wire.config_file_name.clone(),
+            config_remote_url: wire.config_remote_url.clone(),
+        }
+    }
+
+    /// Returns the build that is to be in force.
+    pub fn build(&self) -> Build {
+        Build::wanted(&self.version, &self.wire.md5)
     }
 
     /// Returns the same agent at another version. A digest that the entry names belongs to its own version, so it is
     /// left out.
     pub fn at_version(&self, version: &Version) -> Self {
         let mut other = self.clone();
-        if other.release.inline_md5().is_some() {
-            other.release.md5.clear();
+        if inline_md5(&other.wire.md5).is_some() {
             other.wire.md5.clear();
         }
         other.wire.version = version.to_string();
-        other.release.version = version.clone();
+        other.version = version.clone();
         other
     }
 }
@@ -188,8 +199,8 @@ mod tests {
     fn an_entry_of_the_stock_server_is_accepted() {
         let desired = Desired::check(&demo(), &own()).expect("valid");
         assert_eq!(desired.location.work_dir, "/opt/updater");
-        assert_eq!(desired.release.tarball, "http://127.0.0.1:18080/releases");
-        assert_eq!(desired.release.inline_md5(), None);
+        assert_eq!(desired.release().tarball, "http://127.0.0.1:18080/releases");
+        assert_eq!(desired.release().inline_md5(), None);
     }
 
     #[test]

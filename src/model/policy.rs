@@ -59,7 +59,7 @@ impl Policy {
             user => user,
         };
         self.check_location(&desired.location.work_dir, user)?;
-        self.check_release(&desired.release)
+        self.check_release(&desired.release())
     }
 
     /// Checks where and as which user an agent is to run.

@@ -22,7 +22,11 @@ pub struct Release {
 impl Release {
     /// Returns the digest that the desired state itself names, in lower case. None: it lies in a file beside the tarball.
     pub fn inline_md5(&self) -> Option<String> {
-        is_md5(&self.md5).then(|| self.md5.to_ascii_lowercase())
+        inline_md5(&self.md5)
+    }
+
+    pub fn build(&self) -> Build {
+        Build::wanted(&self.version, &self.md5)
     }
 
     /// Returns the name of the tarball in a release store.
@@ -34,13 +38,12 @@ impl Release {
     pub fn tarball_url(&self, name: &AgentName, arch: &str) -> String {
         format!("{}/{arch}/{}", self.tarball, self.file_name(name))
     }
+}
 
-    pub fn build(&self) -> Build {
-        Build {
-            version: self.version.clone(),
-            md5: self.inline_md5().unwrap_or_default(),
-        }
-    }
+/// See `Release::inline_md5`. The field may be as the server wrote it.
+pub(super) fn inline_md5(field: &str) -> Option<String> {
+    let digest = field.trim();
+    is_md5(digest).then(|| digest.to_ascii_lowercase())
 }
 
 /// A version and the digest of its tarball. An empty digest is an unknown one.
@@ -51,6 +54,14 @@ pub struct Build {
 }
 
 impl Build {
+    /// Returns the build that an entry asks for. `md5` is its field.
+    pub(super) fn wanted(version: &Version, md5: &str) -> Self {
+        Self {
+            version: version.clone(),
+            md5: inline_md5(md5).unwrap_or_default(),
+        }
+    }
+
     /// Returns whether `self`, on disk, is the build that `wanted` asks for. An unknown digest on either side matches.
     pub fn satisfies(&self, wanted: &Self) -> bool {
         self.version == wanted.version

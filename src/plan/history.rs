@@ -171,7 +171,7 @@ impl AgentHistory {
             Cmd::Start => {
                 observed.location == desired.location
                     && observed.state == AgentState::Started
-                    && current.satisfies(&desired.release.build())
+                    && current.satisfies(&desired.build())
             }
             Cmd::Stop => observed.is_down(),
         };

@@ -76,7 +76,7 @@ pub fn is_reached(desired: &Desired, observation: &Observation) -> bool {
 /// Whether the desired build is in force at the desired location, and nothing is in force elsewhere.
 fn is_in_force(desired: &Desired, observation: &Observation) -> bool {
     let current = observation.current();
-    current.location == desired.location && current.is_in_force(&desired.release.build())
+    current.location == desired.location && current.is_in_force(&desired.build())
 }
 
 fn steps_to_stop(observation: &Observation, history: &AgentHistory, now: u64) -> Vec<Task> {
@@ -110,10 +110,7 @@ fn keep_running(
     now: u64,
 ) -> Option<Task> {
     let observed = observation.current();
-    let build = observed
-        .current
-        .clone()
-        .unwrap_or_else(|| desired.release.build());
+    let build = observed.current.clone().unwrap_or_else(|| desired.build());
     match observed.state {
         AgentState::Started => prune(observed, history, now),
         AgentState::NotInstalled | AgentState::NoAnswer | AgentState::NotAsked => None,
@@ -146,13 +143,13 @@ fn steps_to_replace(
     now: u64,
 ) -> Vec<Task> {
     let at_desired = &observation.at_desired;
-    let to = desired.release.build();
+    let to = desired.build();
     let mut steps = Vec::new();
     if !at_desired.has(&to) {
         if let Some(restart) = restart_last_good(observation, history, now) {
             steps.push(restart);
         }
-        steps.push(task(at_desired, Step::Install(desired.release.clone())));
+        steps.push(task(at_desired, Step::Install(desired.release())));
     }
     let observed = observation.current();
     let in_force = observed.current.clone().filter(|_| observed.whole);

@@ -201,7 +201,10 @@ mod tests {
 
     #[test]
     fn an_install_where_a_start_has_failed_keeps_the_count_of_failures() {
-        let (install, start) = (Step::Install(desired("2").release), Step::Start(build("2")));
+        let (install, start) = (
+            Step::Install(desired("2").release()),
+            Step::Start(build("2")),
+        );
         let (install, start) = (task(install), task(start));
         let mut history = AgentHistory::default();
         let mut waits = Vec::new();
@@ -312,7 +315,7 @@ mod tests {
             1,
             INTERVAL,
         );
-        let install = task(Step::Install(desired("2").release));
+        let install = task(Step::Install(desired("2").release()));
         history.fold_failure(&install, &failed(Fault::Host), false, 5, INTERVAL);
         history.fold_desired("a", "a");
         assert!(history.is_waiting(6));

@@ -22,11 +22,7 @@ impl Turns {
     /// evenly over the spread.
     pub fn of(&self, desired: &Desired) -> u64 {
         let mut digest = Digest::new();
-        for part in [
-            &self.host,
-            desired.name.as_str(),
-            desired.release.version.as_str(),
-        ] {
+        for part in [&self.host, desired.name.as_str(), desired.version.as_str()] {
             // No name has a blank in it.
             digest.add(part.as_bytes());
             digest.add(b" ");

@@ -56,7 +56,7 @@ impl Overrides {
     /// Returns the agent at its pinned version. None: the version that the server desires is the one to follow.
     pub fn pinned(&self, desired: &Desired) -> Option<Desired> {
         let pin = self.pin(&desired.name)?;
-        (*pin != desired.release.version).then(|| desired.at_version(pin))
+        (*pin != desired.version).then(|| desired.at_version(pin))
     }
 }
 

@@ -68,7 +68,7 @@ pub fn check_entries(entries: Entries, own: &Own) -> Vec<Desired> {
 
 /// Checks what the rest of the program relies on, written independently of src/model.
 fn check_desired(desired: &Desired, own: &Own) {
-    for name in [desired.name.as_str(), desired.release.version.as_str()] {
+    for name in [desired.name.as_str(), desired.version.as_str()] {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
         assert!(name.chars().all(is_plain) && name.len() <= 64, "{name:?}");
         assert!(!name.starts_with(['.', '-', '+', '_']) && !name.is_empty());
@@ -82,7 +82,7 @@ fn check_desired(desired: &Desired, own: &Own) {
     assert!(!user.starts_with(|c: char| c == '-' || c.is_ascii_digit()));
     assert!(!user.contains(|c: char| c.is_whitespace() || "/:;'\"".contains(c)));
     assert_ne!(*user, own.user, "it has one spelling, the empty one");
-    let release = &desired.release;
+    let release = desired.release();
     for url in [&release.tarball, &release.md5, &release.config_remote_url] {
         check_words(url, 8000);
         assert!(url.is_ascii() && !url.contains(' '), "{url:?}");

@@ -167,7 +167,7 @@ impl DesiredState {
     pub(super) fn wants(&self, name: &AgentName, release: &Release, location: &Location) -> bool {
         let is_held = !self.hold().is_empty();
         self.get(name).is_some_and(|d| {
-            !is_held && d.cmd == Cmd::Start && d.release == *release && d.location == *location
+            !is_held && d.cmd == Cmd::Start && d.release() == *release && d.location == *location
         })
     }
 

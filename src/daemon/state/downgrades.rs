@@ -10,7 +10,7 @@ impl State {
     /// Returns the higher version for which the agent is not brought to its desired one. None: that version runs already, is
     /// no lower than what ran here, or is what an operator wants; or the agent is to be stopped, which starts no version.
     pub(super) fn higher(&self, desired: &Desired) -> Option<&Version> {
-        let (name, version) = (&desired.name, &desired.release.version);
+        let (name, version) = (&desired.name, &desired.version);
         let is_allowed = !self.refuses_downgrades || desired.cmd == Cmd::Stop;
         if is_allowed || self.desired.pin(name) == version.as_str() {
             return None;
@@ -26,7 +26,7 @@ impl State {
     /// Returns why the agent is not brought to its desired version. None: it is.
     pub(super) fn downgrade(&self, desired: &Desired) -> Option<String> {
         let highest = self.higher(desired)?;
-        Some(history::downgrade(&desired.release.version, highest))
+        Some(history::downgrade(&desired.version, highest))
     }
 
     /// Returns the refused entries together with those that ask for a downgrade. The former entry of the agent takes their place, if there is

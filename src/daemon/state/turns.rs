@@ -11,8 +11,7 @@ impl State {
         for desired in agents {
             let before = self.desired.of_server(&desired.name);
             let is_same = before.is_some_and(|before| {
-                before.location == desired.location
-                    && before.release.build() == desired.release.build()
+                before.location == desired.location && before.build() == desired.build()
             });
             if !is_same {
                 let history = self.history.entry(&desired.name);

@@ -52,7 +52,7 @@ fn any_world_converges_to_the_desired_state_through_any_trouble_and_then_nothing
         world.trouble();
         let desired = world.desired();
         for (known, nature) in &mut world.paper.natures {
-            if known.version == desired.release.version {
+            if known.version == desired.version {
                 *nature = Nature::Good;
             }
         }
@@ -92,7 +92,7 @@ impl World {
             }
             Cmd::Start => {
                 assert!(
-                    at_desired.is_in_force(&desired.release.build())
+                    at_desired.is_in_force(&desired.build())
                         && at_desired.state == AgentState::Started
                 );
                 assert_eq!(self.paper.up.len(), 1);
@@ -163,8 +163,8 @@ fn an_agent_that_gives_no_answer_is_left_alone() {
         }
         let desired = world.desired();
         let at_desired = world.paper.observed(&desired.location);
-        let is_as_desired = at_desired.state == AgentState::NoAnswer
-            && at_desired.is_in_force(&desired.release.build());
+        let is_as_desired =
+            at_desired.state == AgentState::NoAnswer && at_desired.is_in_force(&desired.build());
         if desired.cmd == Cmd::Stop || is_as_desired {
             let up = world.paper.up.clone();
             assert_eq!(world.settle(DAY), 0);
