@@ -53,11 +53,11 @@ fn ledger() -> Ledger {
         moving_to: vec![location("/srv/a", ""), location("/srv/b", "falcon")],
         previous: Some(version("0.9")),
         vacated: Some(location("/srv", "")),
-        unfinished_start: Some(UnfinishedStart {
+        unfinished_start: Some(Box::new(UnfinishedStart {
             build: build("1.0.1", ""),
             boot: "5b2f4a2e-1c1e-4d5f-9c39-000000000000\n".to_owned(),
             host_crashes: 1,
-        }),
+        })),
         trial: None,
         set_aside: None,
         highest: None,

@@ -31,7 +31,7 @@ impl AgentHistory {
         if self.has_failed_trial(now)
             && let Some(trial) = self.trial.take()
         {
-            self.give_up(build, trial, now);
+            self.give_up(build, *trial, now);
             return AfterDeath::RollBack;
         }
         let surplus = self.deaths.len().saturating_sub(DEATHS_KEPT);
@@ -53,10 +53,12 @@ impl AgentHistory {
     /// is removed as soon as the new one runs.
     pub(super) fn begin_trial(&mut self, build: &Build, back: &Deployment, now: u64) {
         let is_new = back.build.version != build.version;
-        self.trial = is_new.then(|| Trial {
-            since: now,
-            back: back.clone(),
-            previous: self.previous.clone(),
+        self.trial = is_new.then(|| {
+            Box::new(Trial {
+                since: now,
+                back: back.clone(),
+                previous: self.previous.clone(),
+            })
         });
     }
 

@@ -57,12 +57,12 @@ pub struct AgentHistory {
     pub vacated: Option<Location>,
     /// A first start whose end nobody has seen. Older ledgers do not have it.
     #[serde(rename = "begun")]
-    pub unfinished_start: Option<UnfinishedStart>,
+    pub unfinished_start: Option<Box<UnfinishedStart>>,
     /// The build in force was switched to a short time ago. Older ledgers do not have it.
-    pub trial: Option<Trial>,
+    pub trial: Option<Box<Trial>>,
     /// How the server's entry has failed, while a pin is followed. Older ledgers do not have it.
     #[serde(rename = "aside")]
-    pub set_aside: Option<Failures>,
+    pub set_aside: Option<Box<Failures>>,
     /// The highest version that ran well here. It is never lowered. Older ledgers do not have it.
     pub highest: Option<Version>,
     /// When the turn of this host comes to download what the server desires. Older ledgers do not have it.
@@ -127,7 +127,10 @@ impl AgentHistory {
     /// the failures of the server's entry come back when the pin ends, unless the server has changed its entry meanwhile.
     pub fn fold_desired(&mut self, followed: &str, of_server: &str) {
         let aside = self.failures_of(of_server);
-        self.set_aside = aside.clone().filter(|_| followed != of_server);
+        self.set_aside = aside
+            .clone()
+            .filter(|_| followed != of_server)
+            .map(Box::new);
         if self.desired_digest != followed {
             followed.clone_into(&mut self.desired_digest);
             self.vacated = None;
@@ -147,10 +150,10 @@ impl AgentHistory {
     /// Returns how this entry has failed, whether it is followed now or set aside. None: it has not.
     pub fn failures_of(&self, entry: &str) -> Option<Failures> {
         if self.desired_digest != entry {
-            return self
-                .set_aside
-                .clone()
-                .filter(|failures| failures.entry == entry);
+            let set_aside = self.set_aside.as_deref();
+            return set_aside
+                .filter(|failures| failures.entry == entry)
+                .cloned();
         }
         (!self.error.is_empty()).then(|| Failures {
             entry: entry.to_owned(),
@@ -214,11 +217,11 @@ impl AgentHistory {
         }
         let before = self.unfinished_start.take();
         let before = before.filter(|before| before.build.satisfies(build));
-        self.unfinished_start = Some(UnfinishedStart {
+        self.unfinished_start = Some(Box::new(UnfinishedStart {
             build: build.clone(),
             boot: boot.to_owned(),
             host_crashes: before.map_or(0, |before| before.host_crashes),
-        });
+        }));
     }
 
     /// The updater was started. If the host has booted since an unfinished start, that start may have crashed the host.
@@ -523,10 +526,10 @@ mod tests {
         let mut history = AgentHistory {
             retry_at: u64::MAX,
             restart_at: u64::MAX,
-            set_aside: Some(Failures {
+            set_aside: Some(Box::new(Failures {
                 retry_at: u64::MAX,
                 ..Default::default()
-            }),
+            })),
             ..Default::default()
         };
         history.clamp(1000);

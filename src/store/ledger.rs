@@ -123,7 +123,7 @@ mod tests {
             boot: "a".into(),
             host_crashes: 1,
         };
-        let new = ledger(Some(unfinished_start));
+        let new = ledger(Some(Box::new(unfinished_start)));
         assert!(Ledger::read(&new).is_some_and(|read| json::to_string(&read) == new));
     }
 

@@ -18,7 +18,8 @@ pub(super) struct Observations {
 struct Known {
     /// None: the agent must be checked before anything else.
     last: Option<Observation>,
-    state: String,
+    /// The word of the status document. Empty: it was never observed.
+    state: &'static str,
     version: String,
     /// When the agent was first observed in this state and version, in seconds since 1970. 0: unknown.
     since: u64,
@@ -38,7 +39,7 @@ impl Observations {
             if let Some(name) = AgentName::parse(&agent.name) {
                 let known = Known {
                     last: None,
-                    state: agent.state.clone(),
+                    state: known_word(&agent.state),
                     version: agent.version.clone(),
                     since: agent.since,
                     seen: agent.since,
@@ -151,7 +152,7 @@ impl Known {
         if self.state != state || self.version != version {
             self.since = now;
             self.version = version;
-            state.clone_into(&mut self.state);
+            self.state = state;
         }
         self.seen = now;
         self.is_up = match observed.state {
@@ -165,6 +166,18 @@ impl Known {
 pub(super) fn version_at(observed: &Observed) -> String {
     let version = observed.current.as_ref().map(ToString::to_string);
     version.unwrap_or_default()
+}
+
+/// Returns the word of a document that another version of the updater may have written.
+fn known_word(word: &str) -> &'static str {
+    let words = [
+        AgentState::Started,
+        AgentState::Stopped,
+        AgentState::Unrecognized,
+        AgentState::NotInstalled,
+    ];
+    let mut words = words.into_iter().map(word_of);
+    words.find(|known| *known == word).unwrap_or(UNKNOWN)
 }
 
 /// Returns the word for a state in the status document.
