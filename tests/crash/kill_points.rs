@@ -85,7 +85,7 @@ fn recover_from(
 
 /// Kills at a sample of all moments.
 fn survive(death: Death) {
-    if !trace::is_possible(&platform::binary()) {
+    if !trial::is_asked() || !trace::is_possible(&platform::binary()) {
         return;
     }
     let mut moments = Vec::new();

@@ -1,5 +1,6 @@
 //! Makes many runs side by side, each in a sandbox of its own. Prints how many succeeded and how long the longest took.
 
+use super::platform;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -39,10 +40,23 @@ pub type Outcome = Result<Option<Duration>, String>;
 /// The share of moments that a run of all tests takes: one in 97.
 const SAMPLE: usize = 97;
 
-/// Returns a share of the moments: `OPS_TEST_MOMENTS=7` takes one in seven, `1` takes all.
-pub fn share_of<T>(moments: Vec<T>) -> Vec<T> {
+/// The share that is asked for: `OPS_TEST_MOMENTS=7` takes one moment in seven, `1` takes all, `0` none.
+fn asked_share() -> usize {
     let asked = std::env::var("OPS_TEST_MOMENTS").ok();
-    let share = asked.and_then(|text| text.parse().ok()).unwrap_or(SAMPLE);
+    asked.and_then(|text| text.parse().ok()).unwrap_or(SAMPLE)
+}
+
+/// Returns false, and prints that the test is skipped, if another run takes the moments.
+pub fn is_asked() -> bool {
+    if asked_share() == 0 {
+        platform::skipped("OPS_TEST_MOMENTS is 0");
+    }
+    asked_share() != 0
+}
+
+/// Returns the asked share of the moments.
+pub fn share_of<T>(moments: Vec<T>) -> Vec<T> {
+    let share = asked_share();
     moments.into_iter().skip(share / 2).step_by(share).collect()
 }
 
