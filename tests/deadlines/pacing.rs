@@ -125,11 +125,9 @@ fn hundreds_of_installs_take_turns_and_heartbeats_go_on() {
     host.stays(Duration::from_secs(6), "at most 16 at once", || {
         steps(&host) <= 16
     });
-    let heartbeats = host.meta.count_beats() - before;
-    assert!(
-        (3..=9).contains(&heartbeats),
-        "{heartbeats} heartbeats in 6 s"
-    );
+    let heartbeats = || host.meta.count_beats() - before;
+    assert!(heartbeats() <= 9, "{} heartbeats in 6 s", heartbeats());
+    host.wait_for("heartbeats to go on", || heartbeats() >= 3);
 }
 
 #[test]
