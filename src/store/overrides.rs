@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::layout;
 use crate::error::{At, Error, Result};
 use crate::model::{AgentName, Desired, Version};
-use crate::os::disk;
+use crate::os::disk::{self, Staged};
 use crate::text::{printable, timestamp};
 
 /// Characters of a hold that are kept: of its reason, and of who holds the host and since when.
@@ -170,8 +170,12 @@ fn cleaned(text: &str, limit: usize) -> String {
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
-    disk::make_dir(disk::parent(path))?;
-    disk::write_atomic(path, text.as_bytes(), layout::STATE_MODE)
+    let dir = disk::parent(path);
+    disk::make_dir(dir)?;
+    // The dot makes it no name of an agent: the daemon would take it for the request of one.
+    let name = path.file_name().unwrap_or_default().display();
+    let aside = dir.join(format!(".{name}.tmp"));
+    Staged::write(aside, path, text.as_bytes(), layout::STATE_MODE)?.publish()
 }
 
 /// Removes a file for good. Returns whether there was one.

@@ -5,6 +5,7 @@ use crate::support::agent::Agent;
 use crate::support::fault::Faults;
 use crate::support::host::Host;
 use crate::support::json::{self, Json as _};
+use crate::support::watch::names;
 use std::fs;
 use std::time::Duration;
 
@@ -166,6 +167,23 @@ fn a_retry_forgets_what_failed_and_tries_at_once() {
     succeed(&host, &["retry", "demo"]);
     host.wait_within(Duration::from_secs(10), "another try", || tries() > before);
     assert!(!host.own.join("var/retry/demo").exists());
+}
+
+#[test]
+fn a_request_for_one_agent_is_no_request_for_another_and_replaces_none() {
+    let mut host = Host::new();
+    host.desire(&["demo", "demo.tmp"].map(|name| host.want(name, "3").cmd("stop")));
+    host.start();
+    host.wait_beats(2);
+    host.stop();
+    for (name, version) in [("demo.tmp", "1.0.0"), ("demo", "2.0.0")] {
+        succeed(&host, &["pin", name, version]);
+        succeed(&host, &["retry", name]);
+    }
+    let var = host.own.join("var");
+    assert_eq!(names(&var.join("retry")), ["demo", "demo.tmp"]);
+    let pin = fs::read_to_string(var.join("pins/demo.tmp"));
+    assert_eq!(pin.expect("a pin"), "1.0.0");
 }
 
 #[test]
