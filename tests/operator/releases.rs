@@ -179,7 +179,7 @@ impl Site {
         let exe = format!("/proc/{}/exe", self.pid());
         let binary = self.host.own.join("ops-updater");
         assert!(is_one_file(exe.as_ref(), &binary), "another release runs");
-        for left in [".new", ".old", ".kept"] {
+        for left in [".new", ".ops-updater.old", ".ops-updater.kept"] {
             assert!(!self.host.own.join(left).exists(), "{left}");
         }
         assert!(

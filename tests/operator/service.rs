@@ -130,6 +130,8 @@ fn an_upgraded_service_is_started_by_systemd() {
     for file in ["control", "ops-updater"] {
         fs::copy(service.host.own.join(file), new.join(file)).expect("a file of the release");
     }
+    let control = fs::read_to_string(new.join("control")).expect("text");
+    fs::write(new.join("control"), control + "# another release\n").expect("a file");
     let output = service.run(Command::new("sh").arg(new.join("control")).arg("upgrade"));
     assert!(output.status.success(), "{output:?}");
     assert_eq!(pid(&service.host), service.main_pid());

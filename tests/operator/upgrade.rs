@@ -5,6 +5,7 @@ use crate::support::json::quote;
 use crate::support::platform::skipped;
 use crate::support::watch::names;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::process::Command;
 
 #[test]
@@ -72,6 +73,50 @@ fn a_release_that_does_not_start_gives_way_to_the_one_before_with_its_configurat
         assert!(!site.host.own.join(PREVIOUS).exists());
         assert_eq!(site.host.running("demo"), agent);
     }
+}
+
+#[test]
+fn a_caller_that_is_gone_does_not_end_an_upgrade() {
+    let site = Site::new();
+    let tarball = site.pack("2.0.0");
+    site.run(&format!(
+        "cd .. && updater/control upgrade {tarball} | true"
+    ));
+    site.assert_runs("2.0.0");
+    site.run("./control revert | true");
+    site.assert_runs("1.0.0");
+}
+
+#[test]
+fn a_configuration_that_is_a_link_comes_back_as_it_was() {
+    let site = Site::new();
+    site.release_that("2.0.0", "exit 1");
+    let file = site.host.config_file();
+    let config = fs::read(&file).expect("a configuration");
+    fs::rename(&file, site.host.own.join("cfg.prod.json")).expect("a rename");
+    symlink("cfg.prod.json", &file).expect("a link");
+    site.unpack("2.0.0", ".new");
+    let other = [&config[..], b"\n"].concat();
+    fs::write(site.host.own.join(".new/cfg.json"), other).expect("a configuration");
+    site.fail("sh .new/control upgrade");
+    let link = fs::read_link(&file).expect("it is a link");
+    assert_eq!(link.to_str(), Some("cfg.prod.json"));
+    assert_eq!(fs::read(&file).expect("a file"), config);
+}
+
+#[test]
+fn the_same_release_once_more_does_not_push_out_the_one_before() {
+    let site = Site::new();
+    let tarball = site.pack("2.0.0");
+    let upgrade = format!("cd .. && updater/control upgrade {tarball}");
+    site.succeed(&upgrade);
+    site.wait_answered("2.0.0");
+    let pid = site.pid();
+    let said = site.succeed(&upgrade);
+    assert!(said.contains("2.0.0 is here already"), "{said}");
+    assert_eq!(site.pid(), pid);
+    site.assert_runs("2.0.0");
+    assert_eq!(site.version_in(PREVIOUS).as_deref(), Some("1.0.0"));
 }
 
 #[test]

@@ -42,7 +42,13 @@ impl Killed {
     fn begin(&self) {
         let own = &self.site.host.own;
         self.site.succeed("./control stop");
-        for dir in [".new", ".old", ".kept", PREVIOUS, "docs"] {
+        for dir in [
+            ".new",
+            ".ops-updater.old",
+            ".ops-updater.kept",
+            PREVIOUS,
+            "docs",
+        ] {
             let _ = fs::remove_dir_all(own.join(dir));
         }
         for file in ["README.md", "control", "ops-updater"] {
@@ -73,7 +79,13 @@ impl Killed {
     /// Asserts that some directory has the whole release, and that the control in place works.
     #[track_caller]
     fn assert_not_lost(&self, version: &str) {
-        let places = [".", ".new", ".old", ".kept", PREVIOUS];
+        let places = [
+            ".",
+            ".new",
+            ".ops-updater.old",
+            ".ops-updater.kept",
+            PREVIOUS,
+        ];
         let mut found = places.iter().filter_map(|dir| self.site.version_in(dir));
         assert!(found.any(|found| found == version), "{version} is lost");
         self.site.succeed("[ ! -e control ] || ./control status");
@@ -97,7 +109,8 @@ fn keeping(
     let killed = Killed::new();
     let asked = std::env::var("OPS_TEST_MOMENTS").ok();
     // 0 leaves the moments to another run, which does not have these.
-    let asked = asked.and_then(|text| text.parse().ok()).filter(|n| *n > 0);
+    let asked = asked.and_then(|text| text.parse::<usize>().ok());
+    let asked = asked.filter(|share| *share > 0).map(|share| share.min(10));
     let share = asked.unwrap_or(3);
     for step in (1..STEPS).skip(share / 2).step_by(share) {
         killed.begin();
@@ -143,7 +156,7 @@ fn another_upgrade_after_one_that_was_killed_keeps_the_last_good_release() {
 fn an_upgrade_that_was_killed_can_be_undone() {
     let prepare = |site: &Site| site.unpack("2.0.0", ".new");
     at_each_step(prepare, UPGRADE, |site, step| {
-        let begun = [".old", ".kept"]
+        let begun = [".ops-updater.old", ".ops-updater.kept"]
             .iter()
             .any(|dir| site.host.own.join(dir).exists());
         let ended = site.version_in(".").as_deref() == Some("2.0.0");

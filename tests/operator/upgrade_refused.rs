@@ -127,3 +127,13 @@ fn a_release_for_which_there_is_no_space_is_refused() {
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
+
+#[test]
+fn a_tarball_in_the_directory_that_is_replaced_is_refused_and_stays() {
+    let site = Site::new();
+    let tarball = site.pack("2.0.0");
+    site.succeed(&format!("mkdir .new && mv ../{tarball} .new/"));
+    let error = site.fail(&format!("./control upgrade .new/{tarball}"));
+    assert!(error.contains("move it out of"), "{error}");
+    assert!(site.host.own.join(".new").join(tarball).exists());
+}
