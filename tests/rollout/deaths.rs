@@ -85,7 +85,9 @@ fn a_crash_loop_is_an_error_in_the_log_and_is_shown_as_long_as_it_lasts() {
             .contains("ERROR demo: crash loop: died 5 times in a row")
     });
     host.wait_running("demo", "1.0.0");
-    assert!(host.error("demo").starts_with("crash loop"));
+    host.wait_for("the crash loop to be shown", || {
+        host.error("demo").starts_with("crash loop")
+    });
     host.kill_agent("demo");
     host.wait_for("the next death to be logged", || {
         host.log().contains(", in a crash loop, its status")

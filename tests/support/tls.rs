@@ -94,9 +94,12 @@ impl TlsServer {
              access_log {at}/log; client_body_temp_path {at}/t1; proxy_temp_path {at}/t2; fastcgi_temp_path {at}/t3;\n\
              uwsgi_temp_path {at}/t4; scgi_temp_path {at}/t5; proxy_http_version 1.1; proxy_buffering off;\n"
         );
-        let mut addresses = Vec::new();
+        let mut addresses: Vec<(String, String)> = Vec::new();
         for (name, directives) in sites {
-            let addr = free("127.0.0.1");
+            // Nobody listens yet, so the same port may be free again. Two sites of one port would share a certificate.
+            let mut free = std::iter::repeat_with(|| free("127.0.0.1"));
+            let addr = free.find(|addr| addresses.iter().all(|(_, taken)| taken != addr));
+            let addr = addr.expect("without end");
             let mut directives = (*directives).to_owned();
             if !directives.contains("ssl_certificate ") {
                 directives += " ssl_certificate DIR/good.pem; ssl_certificate_key DIR/good.key;";
