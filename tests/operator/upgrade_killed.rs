@@ -3,6 +3,7 @@
 
 use crate::operator::releases::{PREVIOUS, Site};
 use crate::support::procs::write_script;
+use crate::support::trial;
 use std::fs;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 
@@ -107,11 +108,9 @@ fn keeping(
     mut check: impl FnMut(&Site, usize),
 ) {
     let killed = Killed::new();
-    let asked = std::env::var("OPS_TEST_MOMENTS").ok();
     // 0 leaves the moments to another run, which does not have these.
-    let asked = asked.and_then(|text| text.parse::<usize>().ok());
-    let asked = asked.filter(|share| *share > 0).map(|share| share.min(10));
-    let share = asked.unwrap_or(3);
+    let asked = trial::asked_share().filter(|share| *share > 0);
+    let share = asked.map_or(3, |share| share.min(10));
     for step in (1..STEPS).skip(share / 2).step_by(share) {
         killed.begin();
         prepare(&killed.site);
@@ -127,35 +126,45 @@ fn keeping(
 
 const UPGRADE: &str = "sh .new/control upgrade";
 
+fn unpack(site: &Site) {
+    site.unpack("2.0.0", ".new");
+}
+
+fn upgrade(site: &Site) {
+    unpack(site);
+    site.succeed(UPGRADE);
+}
+
+/// Asserts that one release runs, whole and alone, and that the other is kept.
+#[track_caller]
+fn assert_ends_with(site: &Site, version: &str, kept: &str, step: usize) {
+    site.assert_runs(version);
+    let previous = site.version_in(PREVIOUS);
+    assert_eq!(previous.as_deref(), Some(kept), "step {step}");
+}
+
 #[test]
 fn an_upgrade_that_was_killed_ends_well_when_it_is_run_again() {
-    let prepare = |site: &Site| site.unpack("2.0.0", ".new");
-    at_each_step(prepare, UPGRADE, |site, step| {
+    at_each_step(unpack, UPGRADE, |site, step| {
         // At the last step, .new would be removed.
         site.succeed(UPGRADE);
-        site.assert_runs("2.0.0");
-        let previous = site.version_in(PREVIOUS);
-        assert_eq!(previous.as_deref(), Some("1.0.0"), "step {step}");
+        assert_ends_with(site, "2.0.0", "1.0.0", step);
     });
 }
 
 #[test]
 fn another_upgrade_after_one_that_was_killed_keeps_the_last_good_release() {
-    let prepare = |site: &Site| site.unpack("2.0.0", ".new");
-    at_each_step(prepare, UPGRADE, |site, step| {
+    at_each_step(unpack, UPGRADE, |site, step| {
         let _ = fs::remove_dir_all(site.host.own.join(".new"));
         site.unpack("3.0.0", ".new");
         site.succeed(UPGRADE);
-        site.assert_runs("3.0.0");
-        let previous = site.version_in(PREVIOUS);
-        assert_eq!(previous.as_deref(), Some("1.0.0"), "step {step}");
+        assert_ends_with(site, "3.0.0", "1.0.0", step);
     });
 }
 
 #[test]
 fn an_upgrade_that_was_killed_can_be_undone() {
-    let prepare = |site: &Site| site.unpack("2.0.0", ".new");
-    at_each_step(prepare, UPGRADE, |site, step| {
+    at_each_step(unpack, UPGRADE, |site, step| {
         let begun = [".ops-updater.old", ".ops-updater.kept"]
             .iter()
             .any(|dir| site.host.own.join(dir).exists());
@@ -174,8 +183,7 @@ fn an_upgrade_that_was_killed_can_be_undone() {
 
 #[test]
 fn a_refused_release_after_an_upgrade_that_was_killed_brings_the_old_one_back() {
-    let prepare = |site: &Site| site.unpack("2.0.0", ".new");
-    at_each_step(prepare, UPGRADE, |site, step| {
+    at_each_step(unpack, UPGRADE, |site, step| {
         let config = site.host.own.join(".new/cfg.json");
         fs::write(config, "{").expect("a configuration");
         site.fail(UPGRADE);
@@ -188,30 +196,18 @@ fn a_refused_release_after_an_upgrade_that_was_killed_brings_the_old_one_back() 
 
 #[test]
 fn a_revert_that_was_killed_ends_well_when_it_is_run_again() {
-    let prepare = |site: &Site| {
-        site.unpack("2.0.0", ".new");
-        site.succeed(UPGRADE);
-    };
-    at_each_step(prepare, "./control revert", |site, step| {
+    at_each_step(upgrade, "./control revert", |site, step| {
         site.succeed("./control revert");
-        site.assert_runs("1.0.0");
-        let previous = site.version_in(PREVIOUS);
-        assert_eq!(previous.as_deref(), Some("2.0.0"), "step {step}");
+        assert_ends_with(site, "1.0.0", "2.0.0", step);
     });
 }
 
 #[test]
 fn an_upgrade_after_a_revert_that_was_killed_keeps_the_last_good_release() {
-    let prepare = |site: &Site| {
-        site.unpack("2.0.0", ".new");
-        site.succeed(UPGRADE);
-    };
-    at_each_step(prepare, "./control revert", |site, step| {
+    at_each_step(upgrade, "./control revert", |site, step| {
         site.unpack("3.0.0", ".new");
         site.succeed(UPGRADE);
-        site.assert_runs("3.0.0");
-        let previous = site.version_in(PREVIOUS);
-        assert_eq!(previous.as_deref(), Some("1.0.0"), "step {step}");
+        assert_ends_with(site, "3.0.0", "1.0.0", step);
     });
 }
 

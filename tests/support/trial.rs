@@ -40,23 +40,23 @@ pub type Outcome = Result<Option<Duration>, String>;
 /// The share of moments that a run of all tests takes: one in 97.
 const SAMPLE: usize = 97;
 
-/// The share that is asked for: `OPS_TEST_MOMENTS=7` takes one moment in seven, `1` takes all, `0` none.
-fn asked_share() -> usize {
-    let asked = std::env::var("OPS_TEST_MOMENTS").ok();
-    asked.and_then(|text| text.parse().ok()).unwrap_or(SAMPLE)
+/// The share that is asked for, if one is: `OPS_TEST_MOMENTS=7` takes one moment in seven, `1` takes all, `0` none.
+pub fn asked_share() -> Option<usize> {
+    std::env::var("OPS_TEST_MOMENTS").ok()?.parse().ok()
 }
 
 /// Returns false, and prints that the test is skipped, if another run takes the moments.
 pub fn is_asked() -> bool {
-    if asked_share() == 0 {
+    let is_left_out = asked_share() == Some(0);
+    if is_left_out {
         platform::skipped("OPS_TEST_MOMENTS is 0");
     }
-    asked_share() != 0
+    !is_left_out
 }
 
 /// Returns the asked share of the moments.
 pub fn share_of<T>(moments: Vec<T>) -> Vec<T> {
-    let share = asked_share();
+    let share = asked_share().unwrap_or(SAMPLE);
     moments.into_iter().skip(share / 2).step_by(share).collect()
 }
 
