@@ -154,9 +154,12 @@ fn finish<E: libflate::lz77::Lz77Encode>(
     mut encoder: Encoder<Vec<u8>, E>,
     bytes: &[u8],
 ) -> Vec<u8> {
-    encoder
-        .write_all(bytes)
-        .expect("writing to memory does not fail");
+    // libflate moves all that it was given and has not encoded, block by block: for 100 MB at once, that takes many seconds.
+    for part in bytes.chunks(1 << 16) {
+        encoder
+            .write_all(part)
+            .expect("writing to memory does not fail");
+    }
     encoder
         .finish()
         .into_result()
