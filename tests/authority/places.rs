@@ -22,7 +22,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How long a race is tried. An updater that follows paths loses it within a second or two.
-const RACE: Duration = Duration::from_secs(30);
+const RACE: Duration = Duration::from_secs(10);
 
 /// Swaps two names again and again, until it is dropped.
 struct Exchange {
