@@ -11,20 +11,39 @@ use crate::support::scenarios::{
     SCENARIOS, Scenario, TWO_ROUNDS, agent, all_agents, bad, rebuilt, settle,
 };
 use crate::support::trace;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 const DESIRED: &str = "updater/desired_agent.json";
 const LEDGER: &str = "updater/var/ledger.json";
 const VERSION: &str = "work/demo/.version";
 const NEW_VERSION: &str = "new/demo/.version";
+/// The files that are only ever replaced whole, and never removed.
+const OWN_FILES: [&str; 4] = [DESIRED, LEDGER, "updater/var/app.pid", VERSION];
 
 /// The recorded steps of a whole run, and the disk as it was before the run.
 struct Run {
     scenario: &'static Scenario,
-    dir: PathBuf,
     before: Disk,
     steps: Vec<Step>,
+    builds: Vec<Build>,
+    replacement: Option<(&'static Path, Build)>,
+}
+
+/// A build of the agent, with the files of its directory.
+struct Build {
+    version: String,
+    files: Vec<(String, Vec<u8>)>,
+}
+
+impl Build {
+    fn of(agent: &Agent, sandbox: &Path) -> Self {
+        let control = ("control".to_owned(), agent.control(sandbox).into_bytes());
+        Self {
+            version: agent.version.clone(),
+            files: [&[control], agent.files()].concat(),
+        }
+    }
 }
 
 fn record(scenario: &'static Scenario, recorder: fn(PathBuf) -> Recorder) -> Run {
@@ -36,11 +55,13 @@ fn record(scenario: &'static Scenario, recorder: fn(PathBuf) -> Recorder) -> Run
     let settled = settle(&host, scenario);
     let steps = traced.end().steps;
     settled.unwrap_or_else(|why| panic!("{} within {TWO_ROUNDS:?}: {why}", scenario.name));
+    let build = |agent: &Agent| Build::of(agent, &dir);
     Run {
         scenario,
-        dir,
         before,
         steps,
+        builds: all_agents().iter().map(build).collect(),
+        replacement: replacement(scenario).map(|(at, agent)| (Path::new(at), build(&agent))),
     }
 }
 
@@ -56,55 +77,75 @@ fn replacement(scenario: &Scenario) -> Option<(&'static str, Agent)> {
 }
 
 impl Run {
-    /// Cuts the power after each of these steps. Returns how many disks were checked, or what is wrong with one.
-    fn check<'a>(&self, steps: impl Iterator<Item = &'a Step>) -> Result<usize, String> {
-        let agents = all_agents();
-        let mut disk = self.before.clone();
-        let mut lasting: BTreeSet<PathBuf> = BTreeSet::new();
-        let (mut checked, mut has_stopped) = (0, false);
-        for step in steps {
-            disk.apply(&step.change);
-            let is_stop = matches!(&step.change, Change::Spawn(_, word) if word == "stop");
-            let found = disk.after_a_cut();
-            for found in &found {
-                checked += 1;
-                let check = DiskCheck {
-                    run: self,
-                    found,
-                    agents: &agents,
-                };
-                check
-                    .whole(&lasting)
-                    .map_err(|why| format!("cut after {}: {why}", step.key))?;
-                let relied_on = match &step.change {
-                    Change::Spawn(_, word) if word == "stop" && !has_stopped => check.replaced(),
-                    Change::Spawn(_, word) if word == "start" => {
-                        check.lasts(&[VERSION, NEW_VERSION])
-                    }
-                    Change::Spawn(_, word) if word == "act" => check.lasts(&[DESIRED, LEDGER]),
-                    _ => Ok(()),
-                };
-                relied_on.map_err(|why| format!("at {}: {why}", step.key))?;
-            }
-            has_stopped |= is_stop;
-            let files = self.own_files().into_iter();
-            lasting.extend(files.filter(|file| found.iter().all(|found| found.exists(file))));
+    fn start(&self) -> Moment<'_> {
+        Moment {
+            run: self,
+            disk: self.before.clone(),
+            lasting: BTreeSet::new(),
+            has_stopped: false,
         }
-        for found in &disk.after_a_cut() {
+    }
+}
+
+/// A run up to some step.
+#[derive(Clone)]
+struct Moment<'a> {
+    run: &'a Run,
+    disk: Disk,
+    /// The files that a cut can no longer remove.
+    lasting: BTreeSet<&'static str>,
+    has_stopped: bool,
+}
+
+impl Moment<'_> {
+    /// Makes one more step and cuts the power after it. Returns how many disks were checked, or what is wrong with one.
+    fn check(&mut self, step: &Step) -> Result<usize, String> {
+        self.disk.apply(&step.change);
+        let found = self.disk.after_a_cut();
+        for found in &found {
             let check = DiskCheck {
-                run: self,
+                run: self.run,
                 found,
-                agents: &agents,
+            };
+            check
+                .whole(&self.lasting)
+                .map_err(|why| format!("cut after {}: {why}", step.key))?;
+            let relied_on = match &step.change {
+                Change::Spawn(_, word) if word == "stop" && !self.has_stopped => check.replaced(),
+                Change::Spawn(_, word) if word == "start" => check.lasts(&[VERSION, NEW_VERSION]),
+                Change::Spawn(_, word) if word == "act" => check.lasts(&[DESIRED, LEDGER]),
+                _ => Ok(()),
+            };
+            relied_on.map_err(|why| format!("at {}: {why}", step.key))?;
+        }
+        self.has_stopped |= matches!(&step.change, Change::Spawn(_, word) if word == "stop");
+        for file in OWN_FILES {
+            let exists = |found: &Found| found.exists(Path::new(file));
+            if !self.lasting.contains(file) && found.iter().all(exists) {
+                self.lasting.insert(file);
+            }
+        }
+        Ok(found.len())
+    }
+
+    /// Checks what must last when the run is over.
+    fn check_end(&self) -> Result<(), String> {
+        for found in &self.disk.after_a_cut() {
+            let check = DiskCheck {
+                run: self.run,
+                found,
             };
             check.lasts(&[VERSION, NEW_VERSION, DESIRED, LEDGER])?;
         }
-        Ok(checked)
+        Ok(())
     }
 
-    /// Returns the files that are only ever replaced whole, and never removed.
-    fn own_files(&self) -> Vec<PathBuf> {
-        let files = [DESIRED, LEDGER, "updater/var/app.pid", VERSION];
-        files.iter().map(|file| self.dir.join(file)).collect()
+    /// Checks the rest of a run.
+    fn check_all<'a>(mut self, steps: impl Iterator<Item = &'a Step>) -> Result<(), String> {
+        for step in steps {
+            self.check(step)?;
+        }
+        self.check_end()
     }
 }
 
@@ -112,63 +153,60 @@ impl Run {
 struct DiskCheck<'a> {
     run: &'a Run,
     found: &'a Found<'a>,
-    agents: &'a [Agent],
 }
 
 impl DiskCheck<'_> {
-    fn whole(&self, lasting: &BTreeSet<PathBuf>) -> Result<(), String> {
-        for dir in ["work/demo", "new/demo"] {
-            let dir = self.run.dir.join(dir);
-            for name in self.found.names(&dir) {
-                if !name.starts_with('.') && !self.is_whole(&dir.join(&name), &name) {
+    fn whole(&self, lasting: &BTreeSet<&str>) -> Result<(), String> {
+        for dir in ["work/demo", "new/demo"].map(Path::new) {
+            for name in self.found.names(dir) {
+                if !name.starts_with('.') && !self.is_whole(dir, &name) {
                     return Err(format!("{name} in {} is not whole", dir.display()));
                 }
             }
             let file = dir.join(".version");
             let version = self.found.read(&file).map(String::from_utf8_lossy);
-            let names_whole =
-                version.is_some_and(|version| self.is_whole(&dir.join(&*version), &version));
-            if self.found.exists(&file) && !names_whole {
+            let names_whole = version.is_some_and(|version| self.is_whole(dir, &version));
+            if !names_whole && self.found.exists(&file) {
                 return Err(format!("{} names no whole version", file.display()));
             }
         }
-        for file in self.run.own_files() {
-            let is_good = self
-                .found
-                .read(&file)
-                .is_some_and(|bytes| !bytes.is_empty());
-            if self.found.exists(&file) && !is_good {
-                return Err(format!("{} is empty or torn", file.display()));
-            }
-            if lasting.contains(&file) && !self.found.exists(&file) {
-                return Err(format!("{} is gone", file.display()));
+        for file in OWN_FILES {
+            let path = Path::new(file);
+            if self.found.read(path).is_none_or(<[u8]>::is_empty) {
+                if self.found.exists(path) {
+                    return Err(format!("{file} is empty or torn"));
+                }
+                if lasting.contains(file) {
+                    return Err(format!("{file} is gone"));
+                }
             }
         }
         Ok(())
     }
 
-    /// Returns whether the directory holds every file of some build of this version, and its receipt.
-    fn is_whole(&self, dir: &Path, version: &str) -> bool {
-        let mut builds = self.agents.iter().filter(|agent| agent.version == version);
-        builds.any(|agent| self.holds(dir, agent))
+    /// Returns whether the version's directory holds every file of some build of it, and its receipt.
+    fn is_whole(&self, home: &Path, version: &str) -> bool {
+        let mut builds = self
+            .run
+            .builds
+            .iter()
+            .filter(|build| build.version == version);
+        builds.any(|build| self.holds(&home.join(version), build))
     }
 
-    fn holds(&self, dir: &Path, agent: &Agent) -> bool {
-        let control = agent.control(&self.run.dir);
-        let is_same = |name: &str, bytes: &[u8]| self.found.read(&dir.join(name)) == Some(bytes);
-        let receipt = self.found.read(&dir.join(".receipt.json"));
-        receipt.is_some_and(|bytes| bytes.ends_with(b"}"))
-            && is_same("control", control.as_bytes())
-            && agent
-                .files()
+    fn holds(&self, dir: &Path, build: &Build) -> bool {
+        let read = self.found.read_below(dir);
+        read(".receipt.json").is_some_and(|bytes| bytes.ends_with(b"}"))
+            && build
+                .files
                 .iter()
-                .all(|(name, bytes)| is_same(name, bytes))
+                .all(|(name, bytes)| read(name) == Some(bytes))
     }
 
     /// Checks that these files have the same content after the cut as before it.
     fn lasts(&self, files: &[&str]) -> Result<(), String> {
         for file in files {
-            if !self.found.is_as_now(&self.run.dir.join(file)) {
+            if !self.found.is_as_now(Path::new(file)) {
                 return Err(format!("{file} might have other content after a cut"));
             }
         }
@@ -176,10 +214,11 @@ impl DiskCheck<'_> {
     }
 
     fn replaced(&self) -> Result<(), String> {
-        match replacement(self.run.scenario) {
-            Some((dir, agent)) if !self.holds(&self.run.dir.join(dir), &agent) => {
-                Err(format!("stopped, but {dir} might be missing after a cut"))
-            }
+        match &self.run.replacement {
+            Some((dir, build)) if !self.holds(dir, build) => Err(format!(
+                "stopped, but {} might be missing after a cut",
+                dir.display()
+            )),
             Some(_) | None => Ok(()),
         }
     }
@@ -222,43 +261,54 @@ fn check_all(runs: &[Run]) {
             .iter()
             .filter(|step| step.change.is_on_disk())
             .count();
-        let checked = run.check(run.steps.iter());
-        disks += checked.unwrap_or_else(|why| panic!("{}: {why}", run.scenario.name));
-        syncs += every_sync_is_needed(run);
+        let mut moment = run.start();
+        let mut unsynced = BTreeMap::new();
+        for (at, step) in run.steps.iter().enumerate() {
+            if let Some(target) = target(step) {
+                let rest = || (moment.clone(), &run.steps[at..]);
+                unsynced.entry(target).or_insert_with(rest);
+            }
+            let checked = moment.check(step);
+            disks += checked.unwrap_or_else(|why| panic!("{}: {why}", run.scenario.name));
+        }
+        let end = moment.check_end();
+        end.unwrap_or_else(|why| panic!("{}: {why}", run.scenario.name));
+        syncs += every_sync_is_needed(run, unsynced);
     }
     eprintln!(
         "power cut after each of {steps} steps: all {disks} disks are whole; each of {syncs} syncs is needed for this"
     );
 }
 
-/// Asserts that the check fails without the syncs of any one file or directory. Returns how many of these there are.
-fn every_sync_is_needed(run: &Run) -> usize {
-    let target = |step: &Step| match &step.change {
-        Change::Sync(_) | Change::SyncAll(_) => step
-            .key
-            .split_once('#')
-            .map(|(target, _)| target.to_owned()),
-        _ => None,
-    };
-    let mut targets: BTreeSet<String> = run.steps.iter().filter_map(target).collect();
+/// Returns the program and the file or directory that it syncs.
+fn target(step: &Step) -> Option<&str> {
+    let is_sync = matches!(step.change, Change::Sync(_) | Change::SyncAll(_));
+    let (target, _) = step.key.split_once('#').filter(|_| is_sync)?;
+    Some(target)
+}
+
+/// Asserts that the check fails without the syncs of any one file or directory: each comes with the run up to its first sync,
+/// and the steps from there. Returns how many of these there are.
+fn every_sync_is_needed<'a>(
+    run: &Run,
+    mut targets: BTreeMap<&'a str, (Moment<'a>, &'a [Step])>,
+) -> usize {
     // The updater never reads these two: one is for tools of the original, the other only tests that a write works.
     for file in ["var/app.pid.tmp", ".probe.tmp"] {
-        targets.remove(&format!("daemon sync updater/{file} "));
+        targets.remove(&*format!("daemon sync updater/{file} "));
     }
     if run.scenario.name != "rollback" {
         // Only a rollback uses this file.
-        targets.retain(|target| !target.contains("version.back"));
+        targets.retain(|target, _| !target.contains("version.back"));
     }
-    for removed in &targets {
-        let others = run
-            .steps
-            .iter()
-            .filter(|step| target(step).as_ref() != Some(removed));
+    let count = targets.len();
+    for (removed, (moment, rest)) in targets {
+        let others = rest.iter().filter(|step| target(step) != Some(removed));
         let name = run.scenario.name;
         assert!(
-            run.check(others).is_err(),
+            moment.check_all(others).is_err(),
             "{name}: the sync of {removed} is not needed"
         );
     }
-    targets.len()
+    count
 }

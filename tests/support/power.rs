@@ -3,22 +3,27 @@
 //! any of the changes without the others, in any order.
 
 use super::calls::Change;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 type Number = usize;
 type Names = BTreeMap<OsString, Number>;
 
 #[derive(Clone)]
 enum Node {
-    File {
-        bytes: Vec<u8>,
-        is_synced: bool,
-    },
-    /// The names in the directory as programs see them now.
-    Dir(Names),
+    File { bytes: Vec<u8>, is_synced: bool },
+    Dir(Dir),
+}
+
+#[derive(Clone, Default)]
+struct Dir {
+    /// The names in the directory as programs see them.
+    now: Names,
+    /// The durable names.
+    lasting: Names,
 }
 
 /// One name that is added to a directory or removed from it.
@@ -43,15 +48,14 @@ struct Pending {
 pub struct Disk {
     root: PathBuf,
     nodes: Vec<Node>,
-    /// The durable names of each directory.
-    lasting: BTreeMap<Number, Names>,
     pending: Vec<Pending>,
 }
 
-/// The content of the disk when the power is back.
+/// The content of the disk when the power is back. Paths are relative to the root.
 pub struct Found<'a> {
     disk: &'a Disk,
-    names: BTreeMap<Number, Names>,
+    /// The names of the directories that have other names than the durable ones.
+    edited: BTreeMap<Number, Names>,
 }
 
 impl Disk {
@@ -60,7 +64,6 @@ impl Disk {
         let mut disk = Self {
             root: root.to_path_buf(),
             nodes: Vec::new(),
-            lasting: BTreeMap::new(),
             pending: Vec::new(),
         };
         disk.take_in(root);
@@ -76,41 +79,45 @@ impl Disk {
                 is_synced: true,
             });
         }
-        let number = self.add(Node::Dir(Names::new()));
+        let number = self.add(Node::Dir(Dir::default()));
         let mut names = Names::new();
         for entry in fs::read_dir(path).expect("a directory").flatten() {
             names.insert(entry.file_name(), self.take_in(&entry.path()));
         }
-        self.nodes[number] = Node::Dir(names.clone());
-        self.lasting.insert(number, names);
+        self.nodes[number] = Node::Dir(Dir {
+            now: names.clone(),
+            lasting: names,
+        });
         number
     }
 
     fn add(&mut self, node: Node) -> Number {
-        if matches!(node, Node::Dir(_)) {
-            self.lasting.insert(self.nodes.len(), Names::new());
-        }
         self.nodes.push(node);
         self.nodes.len() - 1
     }
 
-    fn dir(&mut self, number: Number) -> &mut Names {
+    fn dir(&self, number: Number) -> Option<&Dir> {
+        match &self.nodes[number] {
+            Node::Dir(dir) => Some(dir),
+            Node::File { .. } => None,
+        }
+    }
+
+    fn dir_mut(&mut self, number: Number) -> &mut Dir {
         match &mut self.nodes[number] {
-            Node::Dir(names) => names,
+            Node::Dir(dir) => dir,
             Node::File { .. } => panic!("a file is no directory"),
         }
     }
 
     /// Returns the number of the node that programs see at this path.
     fn now(&self, path: &Path) -> Option<Number> {
-        let mut number = 0;
-        for part in parts(&self.root, path) {
-            match &self.nodes[number] {
-                Node::Dir(names) => number = *names.get(&part)?,
-                Node::File { .. } => return None,
-            }
-        }
-        Some(number)
+        self.now_below(path.strip_prefix(&self.root).expect("below the root"))
+    }
+
+    fn now_below(&self, path: &Path) -> Option<Number> {
+        path.iter()
+            .try_fold(0, |number, part| self.dir(number)?.now.get(part).copied())
     }
 
     fn parent(&mut self, path: &Path) -> (Number, OsString) {
@@ -137,9 +144,9 @@ impl Disk {
         {
             unsynced.insert(*dir);
             if *is_set {
-                self.dir(*dir).insert(name.clone(), *node);
+                self.dir_mut(*dir).now.insert(name.clone(), *node);
             } else {
-                self.dir(*dir).remove(name);
+                self.dir_mut(*dir).now.remove(name);
             }
         }
         self.pending.push(Pending { edits, unsynced });
@@ -187,7 +194,7 @@ impl Disk {
                     is_synced: true,
                 },
             ),
-            Change::MakeDir(path) => self.make(path, Node::Dir(Names::new())),
+            Change::MakeDir(path) => self.make(path, Node::Dir(Dir::default())),
             Change::Write(path, more) => self.touch_at(path, |bytes| bytes.extend_from_slice(more)),
             Change::Truncate(path) => self.touch_at(path, Vec::clear),
             Change::Chmod(path) => self.touch_at(path, |_| {}),
@@ -250,9 +257,11 @@ impl Disk {
         let mut left = Vec::from_iter(self.now(path));
         while let Some(number) = left.pop() {
             below.insert(number);
-            if let Node::Dir(names) = &self.nodes[number] {
-                left.extend(names.values());
-            }
+            left.extend(
+                self.dir(number)
+                    .into_iter()
+                    .flat_map(|dir| dir.now.values()),
+            );
         }
         self.sync_nodes(&below);
     }
@@ -272,8 +281,8 @@ impl Disk {
             .partition(|change| change.unsynced.is_empty());
         self.pending = waits;
         let lasts: Vec<Pending> = lasts;
-        for change in &lasts {
-            carry_out(&mut self.lasting, change);
+        for edit in lasts.iter().flat_map(|change| &change.edits) {
+            edit.carry_out(&mut self.dir_mut(edit.dir).lasting);
         }
     }
 
@@ -291,50 +300,49 @@ impl Disk {
     }
 
     fn found(&self, kept: &[bool]) -> Found<'_> {
-        let mut names = self.lasting.clone();
+        let mut edited = BTreeMap::new();
         for (change, _) in self.pending.iter().zip(kept).filter(|(_, kept)| **kept) {
-            carry_out(&mut names, change);
+            for edit in &change.edits {
+                let durable = || self.dir(edit.dir).map(|dir| dir.lasting.clone());
+                let names = edited
+                    .entry(edit.dir)
+                    .or_insert_with(|| durable().unwrap_or_default());
+                edit.carry_out(names);
+            }
         }
-        Found { disk: self, names }
+        Found { disk: self, edited }
     }
 }
 
-fn carry_out(names: &mut BTreeMap<Number, Names>, change: &Pending) {
-    for edit in &change.edits {
-        let dir = names.entry(edit.dir).or_default();
-        if edit.is_set {
-            dir.insert(edit.name.clone(), edit.node);
-        } else if dir.get(&edit.name) == Some(&edit.node) {
-            dir.remove(&edit.name);
+impl Edit {
+    fn carry_out(&self, names: &mut Names) {
+        if self.is_set {
+            names.insert(self.name.clone(), self.node);
+        } else if names.get(&self.name) == Some(&self.node) {
+            names.remove(&self.name);
         }
     }
-}
-
-fn parts(root: &Path, path: &Path) -> Vec<OsString> {
-    let inner = path.strip_prefix(root).expect("below the root");
-    let normal = inner.components().filter_map(|part| match part {
-        Component::Normal(name) => Some(name.to_owned()),
-        _ => None,
-    });
-    normal.collect()
 }
 
 impl Found<'_> {
-    fn at(&self, path: &Path) -> Option<Number> {
-        let mut number = 0;
-        for part in parts(&self.disk.root, path) {
-            number = *self.names.get(&number)?.get(&part)?;
-        }
-        Some(number)
+    fn names_in(&self, dir: Number) -> Option<&Names> {
+        let edited = self.edited.get(&dir);
+        edited.or_else(|| Some(&self.disk.dir(dir)?.lasting))
     }
 
-    pub fn names(&self, dir: &Path) -> Vec<String> {
-        let number = self.at(dir);
-        let names = number.and_then(|number| self.names.get(&number));
+    fn at(&self, path: &Path) -> Option<Number> {
+        self.below(0, path)
+    }
+
+    fn below(&self, dir: Number, path: &Path) -> Option<Number> {
+        path.iter()
+            .try_fold(dir, |dir, part| self.names_in(dir)?.get(part).copied())
+    }
+
+    pub fn names(&self, dir: &Path) -> impl Iterator<Item = Cow<'_, str>> {
+        let names = self.at(dir).and_then(|dir| self.names_in(dir));
         let names = names.into_iter().flat_map(BTreeMap::keys);
-        names
-            .map(|name| name.to_string_lossy().into_owned())
-            .collect()
+        names.map(|name| name.to_string_lossy())
     }
 
     pub fn exists(&self, path: &Path) -> bool {
@@ -343,7 +351,17 @@ impl Found<'_> {
 
     /// Returns the bytes of a file, or `None` if it is missing or its bytes are not durable.
     pub fn read(&self, path: &Path) -> Option<&[u8]> {
-        match &self.disk.nodes[self.at(path)?] {
+        self.bytes(self.at(path)?)
+    }
+
+    /// Returns a function that reads files below the directory.
+    pub fn read_below<'a>(&'a self, dir: &Path) -> impl Fn(&str) -> Option<&'a [u8]> {
+        let dir = self.at(dir);
+        move |path| self.bytes(self.below(dir?, Path::new(path))?)
+    }
+
+    fn bytes(&self, file: Number) -> Option<&[u8]> {
+        match &self.disk.nodes[file] {
             Node::File { bytes, is_synced } => is_synced.then_some(bytes),
             Node::Dir(_) => None,
         }
@@ -351,7 +369,7 @@ impl Found<'_> {
 
     /// Whether the path leads to the same file as before the cut, with the same bytes.
     pub fn is_as_now(&self, path: &Path) -> bool {
-        let now = self.disk.now(path);
+        let now = self.disk.now_below(path);
         now == self.at(path) && (now.is_none() || self.read(path).is_some())
     }
 }
