@@ -1,9 +1,11 @@
 //! What an agent or an archive leaves may be of any depth. It is removed with the few descriptors that a host allows.
 
 use crate::support::host::Host;
+use crate::support::platform;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// Makes a tree of this many levels. Each new level is put above the others, because no path to the lowest would be accepted.
 fn make_tree(dir: &Path, name: &str, levels: u32) {
@@ -34,7 +36,9 @@ fn leftovers_of_ten_thousand_levels_are_removed_with_few_descriptors() {
         .env(crate::support::host::MARK, &host.dir)
         .stdin(Stdio::null());
     host.start_as(shell);
-    host.wait_for("the leftovers to be removed", || {
+    // A busy disk takes 1 to 3 ms for each level.
+    let long = platform::patience(Duration::from_secs(120));
+    host.wait_within(long, "the leftovers to be removed", || {
         !ours.join("0.9.0.new").exists()
     });
     assert_eq!(host.running("demo"), running);
