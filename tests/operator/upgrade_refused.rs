@@ -1,6 +1,6 @@
 //! `control upgrade` of what would harm: one line says why, and the updater that runs is not touched.
 
-use crate::operator::releases::Site;
+use crate::operator::releases::{PREVIOUS, Site};
 use crate::support::names::can_mount;
 use crate::support::platform::skipped;
 use crate::support::users;
@@ -97,6 +97,32 @@ fn the_updater_of_another_user_is_refused() {
         assert_eq!(error.lines().count(), 1, "{error}");
     }
     site.assert_runs("1.0.0");
+}
+
+/// It could not be removed, neither from here nor from where the release before is kept.
+#[test]
+fn a_release_that_replaces_a_directory_of_another_user_is_refused() {
+    let site = Site::new();
+    if users::uid_of(&site.host.own) != Some(0) {
+        return skipped("needs root");
+    }
+    let pid = site.pid();
+    for (owned, of_root) in [("var", "docs"), ("docs", PREVIOUS)] {
+        site.unpack("2.0.0", ".new");
+        site.succeed(&format!(
+            "mkdir -p {PREVIOUS} && chown 65534 . {owned} && chown -R 65534 .new"
+        ));
+        let mut command = site.command("sh .new/control upgrade");
+        let output = command.uid(65534).gid(65534).output().expect("sh runs");
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+        let cause = format!("/{of_root}: {of_root} belongs to another user\n");
+        assert!(error.ends_with(&cause), "{error}");
+        fs::remove_dir_all(site.host.own.join(".new")).expect("it is kept");
+        site.assert_runs("1.0.0");
+        assert_eq!(site.pid(), pid);
+    }
 }
 
 #[test]
