@@ -196,7 +196,7 @@ fn a_user_who_races_the_updater_gets_nothing_of_roots() {
         });
         host.desire(&entries.collect::<Vec<_>>());
         host.start();
-        host.wait_beats(5);
+        host.wait_beats(8);
         for racer in [&mut racer, &mut other] {
             assert!(racer.try_wait().expect("a child").is_none(), "perl races");
             racer
