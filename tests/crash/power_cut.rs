@@ -195,7 +195,7 @@ impl DiskCheck<'_> {
     }
 
     fn holds(&self, dir: &Path, build: &Build) -> bool {
-        let read = self.found.read_below(dir);
+        let read = |name: &str| self.found.read(&dir.join(name));
         read(".receipt.json").is_some_and(|bytes| bytes.ends_with(b"}"))
             && build
                 .files

@@ -331,12 +331,8 @@ impl Found<'_> {
     }
 
     fn at(&self, path: &Path) -> Option<Number> {
-        self.below(0, path)
-    }
-
-    fn below(&self, dir: Number, path: &Path) -> Option<Number> {
         path.iter()
-            .try_fold(dir, |dir, part| self.names_in(dir)?.get(part).copied())
+            .try_fold(0, |dir, part| self.names_in(dir)?.get(part).copied())
     }
 
     pub fn names(&self, dir: &Path) -> impl Iterator<Item = Cow<'_, str>> {
@@ -351,17 +347,7 @@ impl Found<'_> {
 
     /// Returns the bytes of a file, or `None` if it is missing or its bytes are not durable.
     pub fn read(&self, path: &Path) -> Option<&[u8]> {
-        self.bytes(self.at(path)?)
-    }
-
-    /// Returns a function that reads files below the directory.
-    pub fn read_below<'a>(&'a self, dir: &Path) -> impl Fn(&str) -> Option<&'a [u8]> {
-        let dir = self.at(dir);
-        move |path| self.bytes(self.below(dir?, Path::new(path))?)
-    }
-
-    fn bytes(&self, file: Number) -> Option<&[u8]> {
-        match &self.disk.nodes[file] {
+        match &self.disk.nodes[self.at(path)?] {
             Node::File { bytes, is_synced } => is_synced.then_some(bytes),
             Node::Dir(_) => None,
         }
