@@ -6,21 +6,35 @@ use crate::support::platform::skipped;
 use crate::support::users;
 use std::fs;
 use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 
 impl Site {
     /// Asserts that this is refused in one line with these words.
     #[track_caller]
     fn refuse(&self, line: &str, code: i32, words: &str) {
         let pid = self.pid();
-        let output = self.run(line);
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(code), "{error}");
-        assert_eq!(error.lines().count(), 1, "{error}");
+        let error = refusal(&mut self.command(line), code);
         assert!(error.contains(words), "{error}");
         let _ = fs::remove_dir_all(self.host.own.join(".new"));
         assert_eq!(self.pid(), pid);
         self.assert_runs("1.0.0");
     }
+
+    /// Returns the line with which this is refused when an ordinary user runs it.
+    #[track_caller]
+    fn refuse_nobody(&self, line: &str) -> String {
+        refusal(self.command(line).uid(65534).gid(65534), 1)
+    }
+}
+
+/// Asserts that the command fails with one line, and returns it.
+#[track_caller]
+fn refusal(command: &mut Command, code: i32) -> String {
+    let output = command.output().expect("sh runs");
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+    error
 }
 
 #[test]
@@ -90,11 +104,7 @@ fn the_updater_of_another_user_is_refused() {
     }
     let name = site.pack("2.0.0");
     for line in [&format!("./control upgrade ../{name}"), "./control revert"] {
-        let mut command = site.command(line);
-        let output = command.uid(65534).gid(65534).output().expect("sh runs");
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{error}");
-        assert_eq!(error.lines().count(), 1, "{error}");
+        site.refuse_nobody(line);
     }
     site.assert_runs("1.0.0");
 }
@@ -112,11 +122,7 @@ fn a_release_that_replaces_a_directory_of_another_user_is_refused() {
         site.succeed(&format!(
             "mkdir -p {PREVIOUS} && chown 65534 . {owned} && chown -R 65534 .new"
         ));
-        let mut command = site.command("sh .new/control upgrade");
-        let output = command.uid(65534).gid(65534).output().expect("sh runs");
-        let error = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{error}");
-        assert_eq!(error.lines().count(), 1, "{error}");
+        let error = site.refuse_nobody("sh .new/control upgrade");
         let cause = format!("/{of_root}: {of_root} belongs to another user\n");
         assert!(error.ends_with(&cause), "{error}");
         fs::remove_dir_all(site.host.own.join(".new")).expect("it is kept");
