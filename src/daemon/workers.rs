@@ -14,7 +14,7 @@ use crate::log;
 use crate::log::on_change::Subject;
 use crate::model::{AgentName, Failure, Fault, Step, Task};
 use crate::os::{credentials, spawn};
-use crate::protocol::event::{SYNC_PATIENCE, SYNCING, What};
+use crate::protocol::event::{STARTING, STOPPING, SWITCHING, SYNC_PATIENCE, SYNCING, What};
 use crate::protocol::job::{Role, StepJob};
 use crate::store::tokens;
 
@@ -121,7 +121,7 @@ impl Daemon {
                     lane,
                     share: 0,
                     is_withdrawn: false,
-                    phase: String::new(),
+                    phase: first_phase(&attempt.task.step).to_owned(),
                     progress: Progress::default(),
                     is_done: false,
                     attempt,
@@ -308,6 +308,17 @@ fn unfinished(task: &Task, why: &str) -> Failure {
     Failure {
         fault: Fault::Host,
         error: format!("cannot {task}: {why}"),
+    }
+}
+
+/// Returns the phase of a step until its worker reports one. A heartbeat of that time may look at the agent later, in the middle
+/// of the step, and must not take what it sees for the end of it.
+fn first_phase(step: &Step) -> &'static str {
+    match step {
+        Step::Start(_) => STARTING,
+        Step::Switch { .. } => SWITCHING,
+        Step::Stop(_) => STOPPING,
+        Step::Install(_) | Step::Prune(_) => "",
     }
 }
 

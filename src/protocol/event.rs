@@ -11,6 +11,12 @@ use crate::json;
 use crate::model::{AgentName, Desired, Fault, Observation, Refusal};
 use crate::os::fd;
 
+/// The phase of a start.
+pub const STARTING: &str = "starting";
+
+/// The phase of a switch. The new version may run already, but has not stayed started yet.
+pub const SWITCHING: &str = "switching";
+
 /// The phase of a stop. Until it ends, an agent that says it is stopped may still run.
 pub const STOPPING: &str = "stopping";
 

@@ -6,7 +6,7 @@ use crate::model::{AgentState, Build, Outcome};
 use crate::os::disk;
 use crate::os::fd;
 use crate::os::signals::Signals;
-use crate::protocol::event::{Event, STOPPING};
+use crate::protocol::event::{Event, STARTING, STOPPING};
 use crate::protocol::job::StepJob;
 use crate::worker::in_force::{put_in_force, stage};
 use crate::worker::locations::Locations;
@@ -24,7 +24,7 @@ pub(super) fn start(
         // comes before the first check, which TERM would end.
         signals.ignore_term();
         agent.note_stop();
-        let _ = Event::critical("starting");
+        let _ = Event::critical(STARTING);
     }
     locations.stop_others()?;
     let observed = agent.check();
@@ -32,7 +32,7 @@ pub(super) fn start(
         return Ok(());
     }
     if !job.role.moving {
-        Event::phase("starting")?;
+        Event::phase(STARTING)?;
     }
     let was_in_force = observed.is_in_force(build);
     if !was_in_force {

@@ -7,7 +7,7 @@ use crate::log;
 use crate::model::{AgentState, Build, Deployment, Failure, Outcome, Version};
 use crate::os::disk::{self, Staged};
 use crate::os::signals::Signals;
-use crate::protocol::event::Event;
+use crate::protocol::event::{Event, SWITCHING};
 use crate::worker::in_force::{put_in_force, stage};
 use crate::worker::locations::Locations;
 
@@ -21,7 +21,7 @@ pub(super) fn switch(
     to: &Build,
 ) -> Outcome {
     signals.ignore_term();
-    Event::critical("switching")?;
+    Event::critical(SWITCHING)?;
     // An install that was killed at its very end left its download. A failure here is no reason to wait.
     let _ = disk::remove_tree(&locations.desired.paths().staging(&to.version, ".part"));
     locations.stop_others()?;

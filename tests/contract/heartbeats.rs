@@ -8,6 +8,7 @@ use crate::support::platform::{arch, binary, command};
 use crate::support::prepared;
 use crate::support::wire::Answer;
 use miniserde::json::Value;
+use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -271,4 +272,31 @@ fn the_first_heartbeat_does_not_leave_at_the_moment_of_the_start() {
         .iter()
         .fold(0_f64, |most, wait| most.max((wait - waits[0]).abs()));
     assert!(spread > 0.05, "all waited equally long: {waits:?}");
+}
+
+/// Otherwise a heartbeat of that moment could take the middle of a switch, in which the new version runs, for its end.
+#[test]
+fn a_step_is_reported_from_its_beginning_even_if_it_must_wait_for_its_agent() {
+    let host = Host::with_demo("1.0.0");
+    host.publish(&Agent::new("demo", "1.0.1"));
+    let [old, new] = ["1.0.0", "1.0.1"].map(|version| host.want("demo", version));
+    host.desire(std::slice::from_ref(&new));
+    host.wait_running("demo", "1.0.1");
+    let lock = host.agent_dir("demo").join(".updater/lock");
+    let lock = fs::File::open(lock).expect("a lock");
+    let phase = || {
+        let beat = host.last_beat().expect("a heartbeat came");
+        beat.agent("demo").field("phase").text().to_owned()
+    };
+    let is_reported_while_it_waits = |wanted: &str, cause: &dyn Fn()| {
+        lock.lock().expect("no step hangs");
+        cause();
+        host.wait_for(wanted, || phase() == wanted);
+        lock.unlock().expect("the lock is ours");
+        host.wait_for("the end of it", || phase().is_empty());
+    };
+    is_reported_while_it_waits("starting", &|| host.kill_agent("demo"));
+    is_reported_while_it_waits("switching", &|| host.desire(std::slice::from_ref(&old)));
+    is_reported_while_it_waits("stopping", &|| host.desire(&[old.clone().cmd("stop")]));
+    assert!(host.running("demo").is_empty());
 }

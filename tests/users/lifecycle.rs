@@ -84,9 +84,6 @@ pub fn lives_on(host: &Host, user: &User, others: &[Desired]) {
     let entry = host.want("demo", "1.0.1").run_user(&user.name);
     desire(&entry);
     host.wait_running("demo", "1.0.1");
-    // The worker for heartbeats may have begun before the switch and looked at the agent in it. The next one knows of the switch.
-    host.wait_beats(1);
-    host.wait_running("demo", "1.0.1");
     host.kill_agent("demo");
     host.wait_running("demo", "1.0.1");
     is_of(host, user);
