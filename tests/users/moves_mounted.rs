@@ -65,8 +65,9 @@ fn an_agent_whose_directory_belongs_to_an_image_is_not_stopped_for_another_user(
     host.desire(&[demo(&host, "1.0.0", &one.name)]);
     host.start();
     host.wait_running("demo", "1.0.0");
-    host.kill_agent("demo");
+    // In this order: the updater would start the agent again.
     host.kill_updater_and_scripts();
+    host.kill_agent("demo");
     let Some(_mounts) = in_an_image(&host) else {
         return;
     };
