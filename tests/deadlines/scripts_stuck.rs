@@ -21,7 +21,7 @@ const GAP: Duration = Duration::from_secs(45);
 /// Returns the processes of the sandbox in uninterruptible sleep.
 fn stuck(host: &Host) -> Vec<u32> {
     let mut found = procs::in_sandbox(&host.dir);
-    found.retain(|pid| procs::stat(*pid).first().is_some_and(|state| state == "D"));
+    found.retain(|pid| procs::state(*pid) == Some('D'));
     found
 }
 

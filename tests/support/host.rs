@@ -321,6 +321,6 @@ pub fn end_sandbox(dir: &Path) {
         for pid in left {
             procs::signal(pid, libc::SIGKILL);
         }
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(10));
     }
 }

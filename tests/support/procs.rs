@@ -21,9 +21,10 @@ pub fn in_sandbox(dir: &Path) -> Vec<u32> {
             || fs::read(base.join("cmdline")).is_ok_and(holds)
             || fs::read(base.join("environ")).is_ok_and(holds)
     };
+    // Asked in this order, because few belong, and the kernel takes its time to write the state of a process.
     all()
         .into_iter()
-        .filter(|&pid| pid != own && alive(pid) && belongs(pid))
+        .filter(|&pid| pid != own && belongs(pid) && alive(pid))
         .collect()
 }
 
@@ -93,11 +94,17 @@ pub fn stat(pid: u32) -> Vec<String> {
     rest.split_whitespace().map(str::to_owned).collect()
 }
 
+/// Returns the letter for the state of a process, such as `Z` for a zombie. None: there is no such process.
+pub fn state(pid: u32) -> Option<char> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before it may contain anything.
+    let name_end = text.rfind(')')?;
+    text.get(name_end + 2..)?.chars().next()
+}
+
 /// Whether the process exists and is not a zombie.
 pub fn alive(pid: u32) -> bool {
-    stat(pid)
-        .first()
-        .is_some_and(|state| state != "Z" && state != "X")
+    state(pid).is_some_and(|state| state != 'Z' && state != 'X')
 }
 
 pub fn parent(pid: u32) -> Option<u32> {

@@ -157,10 +157,8 @@ impl Host {
     #[track_caller]
     pub fn wait_without_zombies(&self) {
         let daemon = self.daemon_pid();
-        let is_dead_child = |pid: &u32| {
-            procs::parent(*pid) == Some(daemon)
-                && procs::stat(*pid).first().is_some_and(|state| state == "Z")
-        };
+        let is_dead_child =
+            |pid: &u32| procs::parent(*pid) == Some(daemon) && procs::state(*pid) == Some('Z');
         let mut dead: Vec<_> = procs::all().into_iter().filter(is_dead_child).collect();
         self.wait_for("no zombie to stay", || {
             dead.retain(is_dead_child);
