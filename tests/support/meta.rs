@@ -172,6 +172,7 @@ fn respond(mut request: Request, state: &Mutex<State>, dir: Option<&Path>) {
             .map(|h| (h.field.to_string(), h.value.to_string()))
             .collect(),
         body: String::from_utf8_lossy(&body).into_owned(),
+        parsed: Arc::default(),
     };
     let range = seen.header("Range").map(str::to_owned);
     let (is_beat, path) = (seen.is_beat(), seen.path.clone());

@@ -4,6 +4,7 @@
 use super::json::{self, Json as _, quote};
 use miniserde::json::Value;
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 /// One entry of `desiredAgents`.
@@ -107,6 +108,8 @@ pub struct Seen {
     pub path: String,
     pub headers: Vec<(String, String)>,
     pub body: String,
+    /// The body, parsed when it is first asked for. Clones share it: tests ask the same heartbeat again and again.
+    pub parsed: Arc<OnceLock<Arc<Value>>>,
 }
 
 impl Seen {
@@ -122,8 +125,9 @@ impl Seen {
         found.map(|(_, value)| value.as_str())
     }
 
-    pub fn json(&self) -> Value {
-        json::parse(&self.body)
+    pub fn json(&self) -> Arc<Value> {
+        let parse = || Arc::new(json::parse(&self.body));
+        self.parsed.get_or_init(parse).clone()
     }
 
     /// Returns the part of a heartbeat about one agent. It is null if the heartbeat does not name the agent.
