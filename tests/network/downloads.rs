@@ -187,6 +187,7 @@ fn heartbeats_leave_at_their_interval_while_a_download_goes_on() {
         exchange.head("200 OK", &[], Some(bytes.len()));
         exchange.send_slowly(bytes, 25_000);
     });
+    host.set("interval", "1");
     host.desire(&[host
         .want("demo", "1.0.0")
         .tarball(store.releases())

@@ -100,6 +100,8 @@ fn reported_error(heartbeats: &[Seen], name: &str) -> bool {
 #[test]
 fn a_store_that_is_silent_is_given_up_after_a_minute_and_one_that_is_slow_is_not() {
     let mut host = Host::new();
+    // Each heartbeat runs 15 scripts.
+    host.set("interval", "2");
     let store = store(&host);
     let mut agents = Vec::new();
     for (case, serves, _) in CASES {

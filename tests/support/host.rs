@@ -43,7 +43,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// Makes directories, a server and a cfg.json with an interval of 1 s. Starts no process. `OPS_TEST_TRANSPORT=curl` runs
+    /// Makes directories, a server and a cfg.json with a short interval. Starts no process. `OPS_TEST_TRANSPORT=curl` runs
     /// every test through curl.
     pub fn new() -> Self {
         Self::at(sandbox_dir())
@@ -69,7 +69,7 @@ impl Host {
         };
         host.set("hostname", &quote("sandbox"));
         host.set("server", &quote(&host.meta.addr()));
-        host.set("interval", "1");
+        host.set("interval", &platform::shortest_interval().to_string());
         host.set("log_level", &quote("info"));
         if let Ok(transport) = std::env::var("OPS_TEST_TRANSPORT") {
             host.set("transport", &quote(&transport));

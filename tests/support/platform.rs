@@ -133,6 +133,12 @@ pub fn is_static() -> bool {
         .any(|window| window == b"/ld-linu" || window == b"ld-musl-")
 }
 
+/// Returns the interval of tests in seconds. In an emulator a heartbeat every second takes most of a processor: it starts programs,
+/// which have to be translated each time.
+pub fn shortest_interval() -> u64 {
+    if is_emulated() { 3 } else { 1 }
+}
+
 /// Returns how long a test waits on this machine for what takes `time` on a real processor.
 pub fn patience(time: Duration) -> Duration {
     if is_emulated() { time * 3 } else { time }
