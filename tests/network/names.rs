@@ -7,7 +7,7 @@ use crate::support::json::{self, Json as _, quote};
 use crate::support::md5_hex;
 use crate::support::names::{Blackhole, NameServer, can_mount, loopback, reply, with_names};
 use crate::support::wire::{Desired, stock_answer};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -27,6 +27,18 @@ fn answer(exchange: &mut Exchange, entries: &[Desired], tarball: &[u8]) {
     }
 }
 
+/// Returns the two ends of one port: nobody answers at the first address, and the other listens.
+fn one_port(dead: IpAddr, alive: IpAddr) -> (Blackhole, TcpListener) {
+    for _ in 0..100 {
+        let blackhole = Blackhole::at(SocketAddr::new(dead, 0));
+        // Another test may have the same port there.
+        if let Ok(listener) = TcpListener::bind((alive, blackhole.port())) {
+            return (blackhole, listener);
+        }
+    }
+    panic!("no port is free at {dead} and {alive}");
+}
+
 /// Installs demo on a host whose server and store share one name with two addresses. The first address never answers,
 /// and both listen at the second.
 fn assert_installs_despite(dead: IpAddr, alive: IpAddr) {
@@ -34,13 +46,13 @@ fn assert_installs_despite(dead: IpAddr, alive: IpAddr) {
         return;
     }
     let mut host = Host::new();
-    let blackhole = Blackhole::at(SocketAddr::new(dead, 0));
+    let (blackhole, listener) = one_port(dead, alive);
     let port = blackhole.port();
     let bytes = Agent::new("demo", "1.0.0").tarball(&host.dir);
     let entry = host.want("demo", "1.0.0");
     let entry = entry.tarball(format!("http://twins.test:{port}/releases"));
     let entries = [entry.md5(md5_hex(&bytes))];
-    let server = Faults::serve_at(SocketAddr::new(alive, port), move |mut exchange| {
+    let server = Faults::serve_on(listener, move |mut exchange| {
         answer(&mut exchange, &entries, &bytes);
     });
     host.set("server", &quote(&format!("twins.test:{port}")));

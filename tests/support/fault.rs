@@ -181,6 +181,13 @@ impl Faults {
 
     pub fn serve_at(addr: SocketAddr, answer: impl Fn(Exchange) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(addr).expect("a free port on loopback");
+        Self::serve_on(listener, answer)
+    }
+
+    pub fn serve_on(
+        listener: TcpListener,
+        answer: impl Fn(Exchange) + Send + Sync + 'static,
+    ) -> Self {
         let addr = listener
             .local_addr()
             .expect("a bound socket has an address");
