@@ -87,19 +87,22 @@ pub fn args(pid: u32) -> Vec<String> {
     text.split_terminator('\0').map(str::to_owned).collect()
 }
 
+/// Returns /proc/<pid>/stat after the name, which may contain anything. It is empty if there is no such process.
+fn behind_name(pid: u32) -> String {
+    let mut text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let name_end = text.rfind(") ").map_or(text.len(), |at| at + 2);
+    text.split_off(name_end)
+}
+
 /// Returns the fields of /proc/<pid>/stat after the name. The first is the state (field 3 in proc(5)).
 pub fn stat(pid: u32) -> Vec<String> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let rest = text.rsplit_once(") ").map_or("", |(_, rest)| rest);
-    rest.split_whitespace().map(str::to_owned).collect()
+    let fields = behind_name(pid);
+    fields.split_whitespace().map(str::to_owned).collect()
 }
 
 /// Returns the letter for the state of a process, such as `Z` for a zombie. None: there is no such process.
 pub fn state(pid: u32) -> Option<char> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name before it may contain anything.
-    let name_end = text.rfind(')')?;
-    text.get(name_end + 2..)?.chars().next()
+    behind_name(pid).chars().next()
 }
 
 /// Whether the process exists and is not a zombie.
